@@ -1,0 +1,61 @@
+//! What a rule does with a request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// What happens to a request that a rule matches.
+#[derive(Clone)]
+pub enum Action {
+    /// It passes.
+    Pass,
+    /// It passes after a while.
+    Delay(Duration),
+    /// The connection is closed; upstream never hears of it.
+    Cut,
+    /// Upstream acts on it and the connection is closed without an answer.
+    DeliverThenCut,
+    /// It waits (the client too, as long as it likes) until [`super::Proxy::release`].
+    Hold,
+    /// This is answered; upstream never hears of it.
+    Answer(Reply),
+    /// It passes, and this is answered in place of upstream's answer.
+    Replace(Reply),
+    /// It passes, and upstream's JSON answer is changed on its way.
+    Patch(Arc<dyn Fn(&mut Value) + Send + Sync>),
+}
+
+/// An answer of the test's own.
+#[derive(Clone, Debug, Default)]
+pub struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+}
+
+impl Action {
+    /// Answers with JSON.
+    pub fn answer(status: u16, body: &Value) -> Action {
+        Action::raw(status, &[("content-type", "application/json")], body.to_string())
+    }
+
+    /// Answers with anything.
+    pub fn raw(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Action {
+        let headers = headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        Action::Answer(Reply { status, headers, body: body.into() })
+    }
+
+    /// The same answer, but upstream acts on the request first.
+    pub fn after_delivery(self) -> Action {
+        match self {
+            Action::Answer(reply) => Action::Replace(reply),
+            other => other,
+        }
+    }
+
+    /// Changes upstream's JSON answer.
+    pub fn patch(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Action {
+        Action::Patch(Arc::new(change))
+    }
+}

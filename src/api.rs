@@ -1,0 +1,21 @@
+//! The CRDs: what a user writes ([`spec`]), what we write back ([`status`]), and the parsed form the program works with
+//! ([`config`], [`auth`], [`material`]). Wire types accept whatever the schema accepts; domain types are parsed from them per
+//! object, so that one odd object never stops a watch. The doc comments of the wire types are the users' manual (`kubectl explain`).
+
+pub mod auth;
+pub mod config;
+pub mod key;
+pub mod material;
+pub mod spec;
+pub mod status;
+pub mod vault_path;
+
+pub use config::IssuerConfig;
+pub use key::{IssuerKey, IssuerKind};
+pub use material::Material;
+pub use spec::{IssuerResource, VaultMeshClusterIssuer, VaultMeshIssuer};
+
+/// The API group of both kinds.
+pub const GROUP: &str = "vaultmesh.io";
+/// Who we are in `metadata.managedFields` and in events.
+pub const FIELD_MANAGER: &str = "vault-mesh-issuer";

@@ -1,0 +1,152 @@
+//! Which bytes a spec needs beyond itself, and how they become usable. Pure: a watch, a poll or a command delivers the bytes.
+
+use std::collections::BTreeMap;
+
+use super::auth::Credentials;
+use super::config::{AnchorSource, IssuerConfig, KeyReference, ReferencedKind, ServerCa};
+
+/// What is known of an object that a spec names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivered {
+    /// Not read yet: wait, and say nothing.
+    NotYet,
+    /// There is no such object.
+    Missing,
+    /// The API server does not let us read it.
+    Forbidden,
+    /// Its data. A Secret's values are secret: this type is never printed by us, see [`Data`].
+    Data(Data),
+}
+
+/// The data of a Secret or ConfigMap; its values cannot be printed.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Data(pub BTreeMap<String, Vec<u8>>);
+
+impl std::fmt::Debug for Data {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Everything an issuer's spec names, read.
+#[derive(Debug, Clone)]
+pub struct Material {
+    /// A PEM bundle to trust when connecting; none: the public roots.
+    pub server_ca: Option<ServerCaBundle>,
+    /// PEM of our own certificate and key towards Vault.
+    pub client_tls: Option<ClientTls>,
+    /// What we log in with.
+    pub credentials: Credentials,
+    /// `trust.anchors`: each source's field and PEM text.
+    pub anchors: Vec<(String, Vec<u8>)>,
+}
+
+/// A bundle of certificates to trust when connecting, and the field that gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerCaBundle {
+    /// The field, from `spec` on.
+    pub field: String,
+    /// PEM text.
+    pub pem: Vec<u8>,
+}
+
+/// A client certificate; its key cannot be printed.
+#[derive(Debug, Clone)]
+pub struct ClientTls {
+    /// PEM of certificate and chain.
+    pub certificate: Vec<u8>,
+    /// PEM of the private key.
+    pub key: secrecy::SecretString,
+}
+
+/// Why there is no material.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unresolved {
+    /// Something has not been read yet.
+    NotYet,
+    /// A person has to act.
+    Unusable(MaterialError),
+}
+
+/// An object that the spec names is missing, closed to us, or holds what cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaterialError {
+    /// The field, from `spec` on.
+    pub field: String,
+    /// Kind, namespace, name and key.
+    pub object: String,
+    /// What is wrong and what to do.
+    pub problem: String,
+}
+
+impl IssuerConfig {
+    /// Completes the spec with the objects it names, which lie in `namespace`.
+    ///
+    /// # Errors
+    /// The first object or key that is missing, closed to us or unusable.
+    pub fn material(
+        &self,
+        namespace: &str,
+        read: impl Fn(ReferencedKind, &str) -> Delivered,
+    ) -> Result<Material, Unresolved> {
+        let value = |reference: &KeyReference| value(namespace, reference, read(reference.kind, &reference.name));
+        let server_ca = match &self.server_ca {
+            ServerCa::PublicRoots => None,
+            ServerCa::Inline(pem) => Some(ServerCaBundle { field: "spec.vault.caBundle".to_owned(), pem: pem.clone() }),
+            ServerCa::Reference(reference) => {
+                Some(ServerCaBundle { field: reference.field.clone(), pem: value(reference)? })
+            }
+        };
+        let client_tls = match &self.client_tls {
+            None => None,
+            Some((certificate, key)) => {
+                Some(ClientTls { certificate: value(certificate)?, key: text(namespace, key, value(key)?)? })
+            }
+        };
+        let reference = self.auth.reference();
+        let credentials =
+            self.auth.credentials(&value(reference)?).map_err(|problem| unusable(namespace, reference, problem))?;
+        let mut anchors = Vec::with_capacity(self.anchors.len());
+        for source in &self.anchors {
+            anchors.push(match source {
+                AnchorSource::Pem(field, pem) => (field.clone(), pem.clone().into_bytes()),
+                AnchorSource::Reference(reference) => (reference.field.clone(), value(reference)?),
+            });
+        }
+        Ok(Material { server_ca, client_tls, credentials, anchors })
+    }
+}
+
+/// The bytes under the named key.
+fn value(namespace: &str, reference: &KeyReference, delivered: Delivered) -> Result<Vec<u8>, Unresolved> {
+    match delivered {
+        Delivered::NotYet => Err(Unresolved::NotYet),
+        Delivered::Missing => {
+            Err(unusable(namespace, reference, "it does not exist; create it, and signing goes on by itself"))
+        }
+        Delivered::Forbidden => Err(unusable(
+            namespace,
+            reference,
+            "this controller may not read it; the chart's value secrets.namespaces lists where it may",
+        )),
+        Delivered::Data(Data(mut data)) => data.remove(&reference.key).ok_or_else(|| {
+            let present: Vec<_> = data.keys().map(String::as_str).collect();
+            let present = if present.is_empty() { "none".to_owned() } else { present.join(", ") };
+            unusable(namespace, reference, &format!("it has no such key (its keys: {present})"))
+        }),
+    }
+}
+
+fn text(namespace: &str, reference: &KeyReference, bytes: Vec<u8>) -> Result<secrecy::SecretString, Unresolved> {
+    String::from_utf8(bytes)
+        .map(secrecy::SecretString::from)
+        .map_err(|_| unusable(namespace, reference, "the value is no PEM text"))
+}
+
+fn unusable(namespace: &str, reference: &KeyReference, problem: &str) -> Unresolved {
+    Unresolved::Unusable(MaterialError {
+        field: reference.field.clone(),
+        object: format!("{} {namespace}/{}, key {}", reference.kind.name(), reference.name, reference.key),
+        problem: problem.to_owned(),
+    })
+}

@@ -1,0 +1,96 @@
+//! The command line. Every setting is here, so that `--help` lists them all; each flag of `run` is also a variable `VMI_…`.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::issuance::servers::AllowedServers;
+use crate::telemetry::LogFormat;
+
+/// A cert-manager external issuer that signs with HashiCorp Vault or OpenBao and keeps service meshes in mind.
+#[derive(Debug, Parser)]
+#[command(name = "vault-mesh-issuer", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the controller.
+    ///
+    /// The cluster is found as kubectl finds it: KUBECONFIG, else the ServiceAccount of the pod. The variable RUST_LOG filters
+    /// the log (a level such as debug, or vault_mesh_issuer=debug,info; default info).
+    Run(RunArgs),
+    /// Print the CustomResourceDefinitions as YAML, ready for kubectl apply.
+    Crds(CrdsArgs),
+}
+
+/// Settings of `run`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RunArgs {
+    /// The namespace in which a VaultMeshClusterIssuer's Secrets and ConfigMaps lie; the controller's own namespace by default.
+    #[arg(long, env = "VMI_CLUSTER_RESOURCE_NAMESPACE", value_name = "NAMESPACE")]
+    pub cluster_resource_namespace: Option<String>,
+    /// The address that serves /livez, /readyz and /metrics over plain HTTP.
+    #[arg(long, env = "VMI_HTTP_ADDRESS", value_name = "IP:PORT", default_value = "0.0.0.0:8080")]
+    pub http_address: SocketAddr,
+    /// How many certificates of one issuer may be with Vault for signing at the same time.
+    #[arg(long, env = "VMI_SIGNS_PER_ISSUER", value_name = "COUNT", default_value = "8")]
+    pub signs_per_issuer: NonZeroUsize,
+    /// The Vault servers that issuers may name, as host, host:port or *.example.com, separated by commas; empty allows all.
+    #[arg(long, env = "VMI_ALLOWED_SERVERS", value_name = "HOSTS", default_value = "")]
+    pub allowed_servers: AllowedServers,
+    /// How log lines are written.
+    #[arg(long, env = "VMI_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// Settings of `crds`.
+#[derive(Debug, Args)]
+pub struct CrdsArgs {
+    /// Write the files into this checkout of the project (crds/ and deploy/helm/files/crds/) instead of printing them.
+    #[arg(long, value_name = "PROJECT")]
+    pub write_to: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_of_run_has_a_variable_and_a_help_sentence() {
+        let command = Cli::command();
+        let run = command.find_subcommand("run").expect("run");
+        for argument in run.get_arguments() {
+            let name = argument.get_long().expect("long");
+            let variable = format!("VMI_{}", name.replace('-', "_").to_uppercase());
+            assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(variable.as_str()), "--{name}");
+            assert!(argument.get_help().is_some_and(|help| help.to_string().len() > 20), "--{name}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_in_words() {
+        for (flag, words) in [
+            ("--signs-per-issuer=0", "zero"),
+            ("--http-address=8080", "socket address"),
+            ("--allowed-servers=https://v", "is no host pattern"),
+            ("--log-format=xml", "possible values: text, json"),
+        ] {
+            let error = Cli::try_parse_from(["vault-mesh-issuer", "run", flag]).expect_err(flag).to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Flow: what moves between watches, decisions and edges.
+
+pub mod attempts;
+pub mod issuers;
+pub mod requests;
+pub mod watches;
+
+use std::num::NonZeroUsize;
+
+use kube::Client;
+use kube::runtime::reflector::Store;
+use tokio::sync::mpsc;
+
+use crate::api::IssuerKey;
+use crate::cluster::events::Events;
+use crate::cluster::references::References;
+use crate::issuance::servers::AllowedServers;
+use crate::issuers::Issuers;
+use crate::metrics::Metrics;
+use crate::requests::certificate_request::CertificateRequest;
+use crate::vault::{PublicRoots, VaultSigner};
+
+/// What every controller works with.
+pub struct Context {
+    /// Towards the API server.
+    pub client: Client,
+    /// What is known of each issuer.
+    pub issuers: Issuers<VaultSigner>,
+    /// The Secrets and ConfigMaps that issuers name.
+    pub references: References,
+    /// What is remembered of each request.
+    pub attempts: attempts::Attempts,
+    /// The unfinished requests of ours.
+    pub requests: Store<CertificateRequest>,
+    /// Every namespace's labels.
+    pub namespaces: Store<watches::Namespace>,
+    /// Towards people.
+    pub events: Events,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The public roots of the container, loaded once.
+    pub roots: PublicRoots,
+    /// What was set on the command line.
+    pub settings: Settings,
+    /// Has an issuer looked at.
+    pub look_at: mpsc::UnboundedSender<IssuerKey>,
+    /// Has the requests that wait for an issuer tried.
+    pub wake: mpsc::UnboundedSender<IssuerKey>,
+}
+
+/// What was set on the command line.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the objects lie that cluster issuers name.
+    pub cluster_resource_namespace: String,
+    /// Signs at a time per issuer.
+    pub signs_per_issuer: NonZeroUsize,
+    /// Which servers may be called.
+    pub allowed_servers: AllowedServers,
+}

@@ -1,0 +1,105 @@
+//! What this process remembers of each request, by UID: when it was first seen, how often it was tried, and the answer, which
+//! is kept until the watch shows it written. An answer is never asked for twice.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::issuance::inspection::Issued;
+use crate::issuance::verdict::History;
+
+/// The memory of all requests.
+#[derive(Debug, Default)]
+pub struct Attempts(Mutex<HashMap<String, Attempt>>);
+
+#[derive(Debug)]
+struct Attempt {
+    history: History,
+    /// Approved and unfinished: it counts as pending.
+    pending: bool,
+    answer: Option<Answered>,
+}
+
+/// What became of the answer to a request.
+#[derive(Debug, Clone)]
+pub enum Answered {
+    /// Signed and checked, not yet seen written.
+    Kept(Arc<Issued>),
+    /// The API server has taken our write.
+    Written,
+}
+
+impl Attempts {
+    /// The history of a request, which starts when it is first asked for.
+    pub fn history(&self, uid: &str, now: Timestamp) -> History {
+        self.with(uid, now, |attempt| attempt.history)
+    }
+
+    /// The answer that is kept for a request.
+    pub fn answer(&self, uid: &str) -> Option<Answered> {
+        self.lock().get(uid).and_then(|attempt| attempt.answer.clone())
+    }
+
+    /// Keeps the answer.
+    pub fn keep(&self, uid: &str, issued: Arc<Issued>, now: Timestamp) {
+        self.with(uid, now, |attempt| attempt.answer = Some(Answered::Kept(issued)));
+    }
+
+    /// The final status was written: nothing of the request is asked or written again.
+    pub fn written(&self, uid: &str) {
+        if let Some(attempt) = self.lock().get_mut(uid) {
+            attempt.answer = Some(Answered::Written);
+            attempt.pending = false;
+        }
+    }
+
+    /// An attempt failed and will be repeated.
+    pub fn failed(&self, uid: &str, now: Timestamp) {
+        self.with(uid, now, |attempt| attempt.history.tries = attempt.history.tries.saturating_add(1));
+    }
+
+    /// The request waits to be signed.
+    pub fn waits(&self, uid: &str, now: Timestamp) {
+        self.with(uid, now, |attempt| attempt.pending = true);
+    }
+
+    /// An event has named the missing approval.
+    pub fn approval_missed(&self, uid: &str, now: Timestamp) {
+        self.with(uid, now, |attempt| attempt.history.approval_missed = true);
+    }
+
+    /// The request is finished or gone.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    /// The watch began anew and showed only these.
+    pub fn retain(&self, uids: &HashSet<String>) {
+        self.lock().retain(|uid, _| uids.contains(uid));
+    }
+
+    /// How many requests wait to be signed, and for how long the oldest has.
+    pub fn pending(&self, now: Timestamp) -> (usize, Option<Duration>) {
+        let attempts = self.lock();
+        let waiting = attempts.values().filter(|attempt| attempt.pending).map(|attempt| attempt.history.first_seen);
+        let (count, oldest) = waiting.fold((0, None), |(count, oldest): (usize, Option<Timestamp>), first| {
+            (count + 1, Some(oldest.map_or(first, |oldest| oldest.min(first))))
+        });
+        (count, oldest.map(|oldest| now.duration_since(oldest).unsigned_abs()))
+    }
+
+    fn with<T>(&self, uid: &str, now: Timestamp, change: impl FnOnce(&mut Attempt) -> T) -> T {
+        let mut attempts = self.lock();
+        if let Some(attempt) = attempts.get_mut(uid) {
+            return change(attempt);
+        }
+        let history = History { first_seen: now, tries: 0, approval_missed: false };
+        change(attempts.entry(uid.to_owned()).or_insert(Attempt { history, pending: false, answer: None }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Attempt>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,294 @@
+//! A request → an attempt → a verdict → its status. Read [`reconcile`], then [`attempt`]: the straight line of the program.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use kube::runtime::Controller;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use tracing::{error, info, warn};
+
+use super::Context;
+use super::attempts::Answered;
+use crate::api::IssuerKey;
+use crate::clock;
+use crate::cluster::events::Kind;
+use crate::cluster::status::{WriteError, Written, apply_request_status, read_request};
+use crate::issuance::inspection::{Issued, inspect};
+use crate::issuance::policy;
+use crate::issuance::signer::{SignError, Signer as _, SigningRequest};
+use crate::issuance::triage::{Ignored, triage};
+use crate::issuance::trust::Anchors;
+use crate::issuance::verdict::{NotIssued, Notice, Verdict, Waiting, judge, not_issued};
+use crate::issuers::Live;
+use crate::metrics::Outcome;
+use crate::requests::certificate_request::{CertificateRequest, details, standing, status};
+use crate::vault::VaultSigner;
+
+/// The pause after a write that the API server did not take.
+const WRITE_PAUSE: Duration = Duration::from_secs(2);
+
+/// Runs until the stream of requests ends or `stop` resolves and the attempts under way are over.
+pub async fn run(
+    requests: impl Stream<Item = kube::runtime::watcher::Result<CertificateRequest>> + Send + 'static,
+    woken: impl Stream<Item = ObjectRef<CertificateRequest>> + Send + 'static,
+    context: Arc<Context>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    Controller::for_stream(requests, context.requests.clone())
+        .reconcile_on(woken)
+        .graceful_shutdown_on(stop)
+        .run(reconcile, |_, _, _| Action::requeue(WRITE_PAUSE), context)
+        .for_each(|result| async move {
+            match result {
+                Ok(_) | Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
+                Err(error) => warn!("certificate requests: {error}"),
+            }
+        })
+        .await;
+}
+
+/// The one meaning of this function's own error: the verdict could not be written.
+async fn reconcile(request: Arc<CertificateRequest>, context: Arc<Context>) -> Result<Action, WriteError> {
+    let uid = request.uid();
+    let history = context.attempts.history(uid, clock::now());
+    let attempted = AssertUnwindSafe(attempt(&request, &context)).catch_unwind().await;
+    let attempted = attempted.unwrap_or_else(|panic| Err(broken(&request, &context, panic.as_ref())));
+    let verdict = judge(attempted, &history, uid, clock::now());
+    carry_out(&verdict, &request, &context).await
+}
+
+/// From the request to its certificate; every early exit says why there is none.
+async fn attempt(request: &CertificateRequest, context: &Context) -> Result<Issued, NotIssued> {
+    match context.attempts.answer(request.uid()) {
+        Some(Answered::Kept(issued)) => return Ok(Issued::clone(&issued)),
+        Some(Answered::Written) => return Err(NotIssued::Ignored(Ignored::Written)),
+        None => {}
+    }
+    let standing = standing(request);
+    let key = triage(&standing)?;
+    context.attempts.waits(request.uid(), clock::now());
+    let labels = super::watches::labels(&context.namespaces, request.namespace());
+    let (issuer, anchors) = context.issuers.ready(key, labels.as_ref())?;
+    let plan = policy::plan(&details(request), &issuer.config().durations).map_err(|refusal| {
+        issuer.attempted(Some(&refusal.clone().into()), clock::now());
+        NotIssued::Refused(refusal)
+    })?;
+    let _turn = issuer.turn(request.namespace()).await;
+    still_wanted(request, key, &issuer, context)?;
+    let issued = sign(key, &issuer, &plan, &anchors, context).await?;
+    context.attempts.keep(request.uid(), Arc::new(issued.clone()), clock::now());
+    Ok(issued)
+}
+
+/// While a request waits for its turn it may be deleted, and its issuer may fail: neither costs a sign.
+fn still_wanted(
+    request: &CertificateRequest,
+    key: &IssuerKey,
+    issuer: &Live<VaultSigner>,
+    context: &Context,
+) -> Result<(), NotIssued> {
+    let current = context.requests.get(&ObjectRef::from_obj(request));
+    if current.is_none_or(|current| current.uid() != request.uid()) {
+        return Err(NotIssued::Ignored(Ignored::Vanished));
+    }
+    if !issuer.still_admits() {
+        return Err(NotIssued::Waiting(key.clone(), Waiting::IssuerNotReady));
+    }
+    Ok(())
+}
+
+/// One sign, checked, counted, and told to whoever looks after the issuer.
+async fn sign(
+    key: &IssuerKey,
+    issuer: &Live<VaultSigner>,
+    plan: &SigningRequest,
+    anchors: &Anchors,
+    context: &Context,
+) -> Result<Issued, NotIssued> {
+    let started = clock::monotonic();
+    let path = issuer.config().vault.path.to_string();
+    let signed = match issuer.signer().sign(plan).await {
+        Ok(answer) => inspect(&path, &answer, plan, anchors, clock::now()),
+        Err(error) => Err(error),
+    };
+    let error = signed.as_ref().err();
+    issuer.metrics().signed(outcome(error), started.elapsed());
+    if issuer.attempted(error, clock::now()) && context.look_at.send(key.clone()).is_err() {
+        warn!("{key} needs to be looked at, and its controller has ended");
+    }
+    signed.map_err(|error| {
+        warn!(issuer = %key, "not signed: {error}");
+        not_issued(key, error)
+    })
+}
+
+fn outcome(error: Option<&SignError>) -> Outcome {
+    match error {
+        None => Outcome::Issued,
+        Some(SignError::Request(_)) => Outcome::Refused,
+        Some(SignError::Issuer(_)) => Outcome::IssuerFault,
+        Some(SignError::Transient(_)) => Outcome::Transient,
+        Some(SignError::Untrusted(_)) => Outcome::Untrusted,
+    }
+}
+
+/// Writes what the verdict says, tells who has to know, and says when to look again.
+async fn carry_out(verdict: &Verdict, request: &CertificateRequest, context: &Context) -> Result<Action, WriteError> {
+    if let Some(status) = status(request, verdict, clock::now()) {
+        let taken = write(request, &status, verdict, context).await?;
+        if taken {
+            tell(verdict, request, context);
+        }
+    }
+    Ok(match verdict {
+        Verdict::Ignore { look_again, notice } => {
+            if let Some(notice) = notice {
+                context.attempts.approval_missed(request.uid(), clock::now());
+                publish(request, notice, context);
+            }
+            after(*look_again)
+        }
+        Verdict::Wait { look_again, .. } => {
+            context.attempts.failed(request.uid(), clock::now());
+            after(*look_again)
+        }
+        Verdict::Deny | Verdict::Fail(_) | Verdict::Issue(_) => Action::await_change(),
+    })
+}
+
+fn after(pause: Option<Duration>) -> Action {
+    pause.map_or_else(Action::await_change, Action::requeue)
+}
+
+/// Applies a status to the request as it was read. Returns whether it is written. After a conflict the request is read again:
+/// the same certificate is applied to the same request, and to nothing that took its name.
+async fn write(
+    request: &CertificateRequest,
+    status: &serde_json::Value,
+    verdict: &Verdict,
+    context: &Context,
+) -> Result<bool, WriteError> {
+    let (namespace, name) = (request.namespace(), request.name());
+    let mut version = request.resource_version().to_owned();
+    // Each round needs somebody else's write in between; who loses a hundred of them is tried again later.
+    for _ in 0..100 {
+        match apply_request_status(&context.client, namespace, name, &version, status).await? {
+            Written::Applied => {
+                if !matches!(verdict, Verdict::Wait { .. }) {
+                    context.attempts.written(request.uid());
+                }
+                return Ok(true);
+            }
+            Written::Gone => return Ok(false),
+            Written::Conflict => {}
+        }
+        let Some(current) = read_request::<CertificateRequest>(&context.client, namespace, name).await? else {
+            return Ok(false);
+        };
+        let now_stands = standing(&current);
+        let is_denial = matches!(verdict, Verdict::Deny);
+        if current.uid() != request.uid() || now_stands.finished || (now_stands.denied && !is_denial) {
+            return Ok(false);
+        }
+        // Whatever came in between is seen by the watch, which brings a fresh verdict; only an end may overtake it.
+        if matches!(verdict, Verdict::Wait { .. }) {
+            return Ok(false);
+        }
+        current.resource_version().clone_into(&mut version);
+    }
+    Err(WriteError::Contended)
+}
+
+/// The auditor's line for every end, and an event where a person should act.
+fn tell(verdict: &Verdict, request: &CertificateRequest, context: &Context) {
+    match verdict {
+        Verdict::Issue(issued) => audit_issued(request, issued),
+        Verdict::Fail(refusal) => {
+            audit_refused(request, "Failed", &refusal.to_string());
+            publish(request, &Notice { reason: "Failed", note: refusal.to_string() }, context);
+        }
+        Verdict::Deny => {
+            audit_refused(request, "Denied", "denied by the approver");
+            publish(
+                request,
+                &Notice { reason: "Denied", note: "the request was denied by its approver".to_owned() },
+                context,
+            );
+        }
+        Verdict::Wait { notice: Some(notice), .. } => publish(request, notice, context),
+        Verdict::Wait { notice: None, .. } | Verdict::Ignore { .. } => {}
+    }
+}
+
+/// istio-csr and others delete their requests: this line is what remains. `vault_request_id` joins Vault's own audit log.
+fn audit_issued(request: &CertificateRequest, issued: &Issued) {
+    let leaf = &issued.path.leaf;
+    let issuer = standing(request).issuer.map(|issuer| issuer.to_string());
+    info!(
+        request_uid = request.uid(),
+        request = format!("{}/{}", request.namespace(), request.name()),
+        requester = request.requester(),
+        issuer,
+        sans = %leaf.sans(),
+        serial = leaf.serial(),
+        not_after = %leaf.not_after(),
+        vault_request_id = issued.request_id,
+        "issued"
+    );
+}
+
+fn audit_refused(request: &CertificateRequest, outcome: &str, cause: &str) {
+    let issuer = standing(request).issuer.map(|issuer| issuer.to_string());
+    info!(
+        request_uid = request.uid(),
+        request = format!("{}/{}", request.namespace(), request.name()),
+        requester = request.requester(),
+        issuer,
+        outcome,
+        cause,
+        "refused"
+    );
+}
+
+fn publish(request: &CertificateRequest, notice: &Notice, context: &Context) {
+    context.events.publish(&request.reference(), Kind::Warning, notice.reason, notice.note.clone());
+}
+
+/// A panic in one attempt is a defect of ours: it is counted and logged, and that request waits at the slowest pace.
+fn broken(request: &CertificateRequest, context: &Context, panic: &(dyn std::any::Any + Send)) -> NotIssued {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    context.metrics.panicked();
+    error!(request_uid = request.uid(), "a defect: the attempt panicked: {}", text.unwrap_or("without a message"));
+    match standing(request).issuer {
+        Some(issuer) => NotIssued::Waiting(issuer, Waiting::Broken),
+        None => NotIssued::Ignored(Ignored::NotOurs),
+    }
+}
+
+/// The requests that wait for the issuers that `woken` names.
+pub fn waiting_for(
+    woken: impl Stream<Item = IssuerKey> + Send + 'static,
+    context: Arc<Context>,
+) -> impl Stream<Item = ObjectRef<CertificateRequest>> + Send + 'static {
+    woken.flat_map(move |key| select(&context, |request| standing(request).issuer.as_ref() == Some(&key)))
+}
+
+/// The requests that may go on because their namespace has other labels now.
+pub fn in_namespace(
+    relabelled: impl Stream<Item = String> + Send + 'static,
+    context: Arc<Context>,
+) -> impl Stream<Item = ObjectRef<CertificateRequest>> + Send + 'static {
+    relabelled.flat_map(move |namespace| select(&context, |request| request.namespace() == namespace))
+}
+
+fn select(
+    context: &Context,
+    wanted: impl Fn(&CertificateRequest) -> bool,
+) -> futures::stream::Iter<std::vec::IntoIter<ObjectRef<CertificateRequest>>> {
+    let state = context.requests.state();
+    let selected: Vec<_> = state.iter().filter(|it| wanted(it)).map(|it| ObjectRef::from_obj(it.as_ref())).collect();
+    futures::stream::iter(selected)
+}

@@ -1,0 +1,13 @@
+//! Decisions: pure functions over data and `now`. Nothing here waits, reads a clock or talks to anybody.
+
+pub mod breaker;
+pub mod diagnosis;
+pub mod health;
+pub mod inspection;
+pub mod policy;
+pub mod servers;
+pub mod signer;
+pub mod triage;
+pub mod trust;
+pub mod verdict;
+pub mod words;

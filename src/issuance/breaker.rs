@@ -1,0 +1,215 @@
+//! When to look at an issuer again, and whether a trouble is yet reason enough to stop signing.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::signer::SignError;
+use super::verdict::spread;
+
+/// The pace of checks while all is well.
+const CALM: Duration = Duration::from_secs(300);
+/// The shortest time between two checks, and the first pause after a trouble.
+const CLOSEST: Duration = Duration::from_secs(15);
+
+/// Whether requests may pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Every request.
+    Open,
+    /// One request, which shows whether the authority can be trusted again.
+    Trial,
+    /// None.
+    Closed,
+}
+
+/// The state of one issuer between checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breaker {
+    gate: Gate,
+    /// Troubles in a row.
+    troubles: u32,
+    last_check: Option<Timestamp>,
+    next_check: Option<Timestamp>,
+    /// An answer could not be trusted: the next check alone does not open the gate.
+    mistrusted: bool,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { gate: Gate::Closed, troubles: 0, last_check: None, next_check: None, mistrusted: false }
+    }
+}
+
+impl Breaker {
+    /// Whether requests may pass.
+    pub fn gate(&self) -> Gate {
+        self.gate
+    }
+
+    /// How long until the next check is due; zero means now.
+    pub fn due_in(&self, now: Timestamp) -> Duration {
+        match self.next_check {
+            Some(next) if next > now => next.duration_since(now).unsigned_abs(),
+            Some(_) | None => Duration::ZERO,
+        }
+    }
+
+    /// A check ended.
+    pub fn checked(&mut self, trouble: Option<&SignError>, seed: &str, now: Timestamp) {
+        self.last_check = Some(now);
+        match trouble {
+            None => {
+                self.gate = if self.mistrusted { Gate::Trial } else { Gate::Open };
+                self.troubles = 0;
+                self.next_check = now.checked_add(spread(CALM, seed, 0)).ok();
+            }
+            Some(trouble) => {
+                self.troubles = self.troubles.saturating_add(1);
+                let passes = matches!(trouble, SignError::Transient(_)) && self.troubles < 2;
+                if !(passes && self.gate == Gate::Open) {
+                    self.gate = Gate::Closed;
+                }
+                let doubled = CLOSEST.saturating_mul(1_u32.checked_shl(self.troubles - 1).unwrap_or(u32::MAX));
+                self.next_check = now.checked_add(spread(doubled.min(CALM), seed, self.troubles)).ok();
+            }
+        }
+    }
+
+    /// The one request of a trial was taken.
+    pub fn trial_taken(&mut self) {
+        if self.gate == Gate::Trial {
+            self.gate = Gate::Closed;
+        }
+    }
+
+    /// The one request of a trial ended without showing anything about the authority: the next one may try. Returns whether
+    /// that was so.
+    pub fn trial_void(&mut self) -> bool {
+        let void = self.mistrusted && self.gate == Gate::Closed && self.troubles == 0;
+        if void {
+            self.gate = Gate::Trial;
+        }
+        void
+    }
+
+    /// A sign succeeded and its answer was trusted. Returns whether that is news.
+    pub fn signed(&mut self) -> bool {
+        let news = self.mistrusted || self.gate != Gate::Open;
+        self.mistrusted = false;
+        self.troubles = 0;
+        self.gate = Gate::Open;
+        news
+    }
+
+    /// A sign failed for another reason than the request's own. The next check is due at once, yet not within 15 s of the last.
+    pub fn sign_failed(&mut self, error: &SignError, now: Timestamp) {
+        if matches!(error, SignError::Untrusted(_)) {
+            self.mistrusted = true;
+            self.gate = Gate::Closed;
+        }
+        let soonest = self.last_check.and_then(|last| last.checked_add(CLOSEST).ok()).unwrap_or(now).max(now);
+        self.next_check = Some(self.next_check.map_or(soonest, |next| next.min(soonest)));
+    }
+
+    /// Whether an answer is still held against the authority.
+    pub fn mistrusted(&self) -> bool {
+        self.mistrusted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::issuance::signer::{Fault, Mistrust, Outage};
+    use jiff::ToSpan as _;
+
+    fn outage() -> SignError {
+        SignError::Transient(Outage::Sealed { server: "vault:8200".to_owned() })
+    }
+
+    fn fault() -> SignError {
+        SignError::Issuer(Fault::NoAnchor { mount: "pki".to_owned() })
+    }
+
+    fn mistrust() -> SignError {
+        SignError::Untrusted(Mistrust::ForeignKey { path: "pki/sign/web".to_owned() })
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + seconds.seconds()
+    }
+
+    fn open() -> Breaker {
+        let mut breaker = Breaker::default();
+        breaker.checked(None, "seed", at(0));
+        breaker
+    }
+
+    #[track_caller]
+    fn due_between(breaker: &Breaker, now: Timestamp, from: u64, to: u64) {
+        let due = breaker.due_in(now);
+        assert!((Duration::from_secs(from)..=Duration::from_secs(to)).contains(&due), "{due:?}");
+    }
+
+    #[test]
+    fn a_new_issuer_is_closed_and_checked_now() {
+        assert_eq!((Breaker::default().gate(), Breaker::default().due_in(at(0))), (Gate::Closed, Duration::ZERO));
+    }
+
+    #[test]
+    fn all_is_well_every_five_minutes() {
+        due_between(&open(), at(0), 240, 360);
+        assert_eq!(open().gate(), Gate::Open);
+    }
+
+    #[test]
+    fn a_configuration_fault_closes_at_once() {
+        let mut breaker = open();
+        breaker.checked(Some(&fault()), "seed", at(300));
+        assert_eq!(breaker.gate(), Gate::Closed);
+        due_between(&breaker, at(300), 12, 18);
+    }
+
+    #[test]
+    fn only_the_second_transient_trouble_closes() {
+        let mut breaker = open();
+        breaker.checked(Some(&outage()), "seed", at(300));
+        assert_eq!(breaker.gate(), Gate::Open);
+        due_between(&breaker, at(300), 12, 18);
+        breaker.checked(Some(&outage()), "seed", at(315));
+        assert_eq!(breaker.gate(), Gate::Closed);
+        due_between(&breaker, at(315), 24, 36);
+        for _ in 0..40 {
+            breaker.checked(Some(&outage()), "seed", at(400));
+        }
+        due_between(&breaker, at(400), 240, 360);
+    }
+
+    #[test]
+    fn a_failed_sign_brings_the_check_forward_but_not_within_fifteen_seconds() {
+        let mut breaker = open();
+        breaker.sign_failed(&outage(), at(5));
+        due_between(&breaker, at(5), 10, 10);
+        let mut breaker = open();
+        breaker.sign_failed(&outage(), at(100));
+        assert_eq!((breaker.due_in(at(100)), breaker.gate()), (Duration::ZERO, Gate::Open));
+    }
+
+    #[test]
+    fn an_untrusted_answer_lets_one_request_through_after_the_next_check() {
+        let mut breaker = open();
+        breaker.sign_failed(&mistrust(), at(100));
+        assert_eq!(breaker.gate(), Gate::Closed);
+        breaker.checked(None, "seed", at(100));
+        assert_eq!(breaker.gate(), Gate::Trial);
+        breaker.trial_taken();
+        assert_eq!(breaker.gate(), Gate::Closed);
+        assert!(breaker.trial_void());
+        assert_eq!(breaker.gate(), Gate::Trial);
+        breaker.trial_taken();
+        assert!(breaker.signed());
+        assert_eq!(breaker.gate(), Gate::Open);
+        assert!(!breaker.signed());
+    }
+}

@@ -1,0 +1,253 @@
+//! Which roots the mesh trusts through this issuer: what a person configured, or what the mount's own certificates show.
+
+use jiff::Timestamp;
+
+use super::signer::Fault;
+use super::words::Words;
+use crate::x509::path::{self, PathError};
+use crate::x509::{Certificate, Verification};
+
+/// The anchors in force: never none, each once, in the order of their SHA-256, so that they are the same bytes after a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anchors {
+    certificates: Vec<Certificate>,
+    origin: Origin,
+}
+
+/// Who says what the mesh trusts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `spec.trust.anchors`; then they are a pin too.
+    Configured,
+    /// The mount.
+    Discovered,
+}
+
+impl Anchors {
+    /// The anchors of `spec.trust.anchors`: each source is the field it comes from and the PEM bundle found there.
+    ///
+    /// # Errors
+    /// The first source that cannot be an anchor, and what to put there.
+    pub fn configured(sources: &[(String, Vec<u8>)], now: Timestamp) -> Result<Self, Fault> {
+        let mut certificates = Vec::new();
+        for (field, pem) in sources {
+            let refuse = |problem: String| Fault::Spec { field: field.clone(), problem };
+            let bundle = Certificate::bundle_from_pem(pem).map_err(|error| {
+                refuse(format!("{error}. Put the root certificate that your mesh trusts there, in PEM"))
+            })?;
+            for (index, certificate) in (1..).zip(&bundle) {
+                check_root(certificate, now)
+                    .map_err(|problem| refuse(format!("certificate {index}, {}, {problem}", certificate.subject())))?;
+            }
+            certificates.extend(bundle);
+        }
+        if certificates.is_empty() {
+            let problem = "it names no source. Name at least one, or leave spec.trust out".to_owned();
+            return Err(Fault::Spec { field: "spec.trust.anchors".to_owned(), problem });
+        }
+        Ok(Self::new(certificates, Origin::Configured))
+    }
+
+    /// The anchor that the mount's own certificates show: the self-signed CA at the end of the path of the issuing one, which
+    /// is the first of `chain`.
+    ///
+    /// # Errors
+    /// No root is shown, or one that cannot be used.
+    pub fn discovered(mount: &str, chain: &[Certificate], now: Timestamp) -> Result<Self, Fault> {
+        let unknown = || Fault::NoAnchor { mount: mount.to_owned() };
+        let (issuing, others) = chain.split_first().ok_or_else(unknown)?;
+        let roots: Vec<Certificate> = chain.iter().filter(|one| one.is_ca() && one.is_self_signed()).cloned().collect();
+        let root = if roots.contains(issuing) {
+            issuing.clone()
+        } else {
+            match path::build(issuing, others, &roots) {
+                Ok(path) => path.anchor,
+                Err(PathError::MissingIssuer { .. } | PathError::OtherRoot { .. }) => return Err(unknown()),
+                Err(
+                    error @ (PathError::NotACa { .. }
+                    | PathError::Unsupported { .. }
+                    | PathError::TooManyCertificates(_)
+                    | PathError::TooManyChecks),
+                ) => return Err(unusable(mount, &error.to_string())),
+            }
+        };
+        if root.not_after() < now {
+            return Err(unusable(mount, &format!("its root {} {}", root.subject(), ended(&root))));
+        }
+        Ok(Self::new(vec![root], Origin::Discovered))
+    }
+
+    fn new(mut certificates: Vec<Certificate>, origin: Origin) -> Self {
+        certificates.sort_by(|a, b| a.sha256().cmp(b.sha256()));
+        certificates.dedup();
+        Self { certificates, origin }
+    }
+
+    /// The anchors; never none.
+    pub fn certificates(&self) -> &[Certificate] {
+        &self.certificates
+    }
+
+    /// Who says so.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// The anchors as `status.ca` and a published bundle hold them.
+    pub fn bundle_pem(&self) -> String {
+        self.certificates.iter().map(Certificate::to_pem).collect()
+    }
+}
+
+/// Why a certificate is no root that a mesh can trust, as the end of a sentence that begins with its subject.
+fn check_root(certificate: &Certificate, now: Timestamp) -> Result<(), String> {
+    let itself = || certificate.verify_signature_by(certificate);
+    let issuer = certificate.issuer();
+    match (certificate.is_ca(), certificate.names_as_issuer(certificate)) {
+        (false, true) => {
+            Err("is no CA certificate: its basicConstraints lack CA:TRUE. Put the root of your mesh there".to_owned())
+        }
+        (false, false) => Err(format!(
+            "is an end-entity certificate. Put the root above it there, not the certificate of a server (its issuer is {issuer})"
+        )),
+        (true, false) => Err(intermediate(issuer)),
+        (true, true) => match itself() {
+            Verification::Valid if certificate.not_after() < now => Err(format!("{}. Remove it", ended(certificate))),
+            Verification::Valid => Ok(()),
+            Verification::Invalid => Err(intermediate(issuer)),
+            Verification::Unsupported(algorithm) => Err(format!(
+                "is signed with {algorithm}, which this controller cannot check. \
+                 Use a root of RSA (2048 to 8192 bits, PKCS#1 v1.5), ECDSA P-256 or P-384, or Ed25519"
+            )),
+        },
+    }
+}
+
+fn intermediate(issuer: &str) -> String {
+    format!("is an intermediate: it is not signed by its own key. Put the root that signed it, {issuer}, there")
+}
+
+fn ended(certificate: &Certificate) -> String {
+    format!("expired on {}", certificate.not_after())
+}
+
+/// The mount shows certificates that cannot carry trust; no `spec.trust.anchors` would help.
+fn unusable(mount: &str, problem: &str) -> Fault {
+    let hint = "Renew or replace the CA of this mount, or name in spec.trust.anchors the root that your mesh trusts"
+        .to_owned();
+    Fault::Mount { path: mount.to_owned(), words: Words::new(problem, &[]), hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::x509::testing::{Authority, P521_ROOT, PSS_ROOT, bundle, now, parse_one};
+
+    const FIELD: &str = "spec.trust.anchors[0].configMap";
+
+    fn configured(sources: &[&str]) -> Result<Anchors, Fault> {
+        let named =
+            |(index, pem): (usize, &&str)| (format!("spec.trust.anchors[{index}].configMap"), pem.as_bytes().to_vec());
+        Anchors::configured(&sources.iter().enumerate().map(named).collect::<Vec<_>>(), now())
+    }
+
+    #[track_caller]
+    fn refuses(pem: &str, words: &str) {
+        assert_eq!(configured(&[pem]).expect_err("a fault").to_string(), format!("{FIELD}: {words}"));
+    }
+
+    #[test]
+    fn configured_anchors_are_the_same_bytes_in_any_order() {
+        let (a, b) = (Authority::new("A").root(2035), Authority::new("B").root(2036));
+        let one = configured(&[&bundle(&[&a, &b]), &a.to_pem()]).expect("anchors");
+        let other = configured(&[&b.to_pem(), &format!("the old root\n{}", a.to_pem())]).expect("anchors");
+        assert_eq!(one, other);
+        assert_eq!(one.bundle_pem(), other.bundle_pem());
+        assert_eq!((one.certificates().len(), one.origin()), (2, Origin::Configured));
+        assert!(one.certificates().is_sorted_by_key(|certificate| certificate.sha256()));
+    }
+
+    #[test]
+    fn what_is_no_root_is_refused_in_words() {
+        let root = Authority::new("Root");
+        refuses(
+            "hello",
+            "it holds no PEM block (a line such as -----BEGIN CERTIFICATE-----). Put the root certificate that your mesh trusts there, in PEM",
+        );
+        let mixed = bundle(&[&root.root(2035), &root.signs(&Authority::new("CA"), 2035)]);
+        refuses(
+            &mixed,
+            "certificate 2, CN=CA, is an intermediate: it is not signed by its own key. Put the root that signed it, CN=Root, there",
+        );
+        refuses(
+            &root.leaf("server", 2035).to_pem(),
+            "certificate 1, CN=server, is an end-entity certificate. Put the root above it there, not the certificate of a server (its issuer is CN=Root)",
+        );
+        refuses(&root.root(2030).to_pem(), "certificate 1, CN=Root, expired on 2030-01-01T00:00:00Z. Remove it");
+        let namesake = root.signs(&Authority::new("Root"), 2035);
+        refuses(
+            &namesake.to_pem(),
+            "certificate 1, CN=Root, is an intermediate: it is not signed by its own key. Put the root that signed it, CN=Root, there",
+        );
+        let no_ca = root.signs_with(&root, 2035, |parameters| parameters.is_ca = rcgen::IsCa::NoCa);
+        refuses(
+            &no_ca.to_pem(),
+            "certificate 1, CN=Root, is no CA certificate: its basicConstraints lack CA:TRUE. Put the root of your mesh there",
+        );
+    }
+
+    #[test]
+    fn a_root_that_cannot_be_checked_is_refused_as_such() {
+        let advice = "which this controller cannot check. Use a root of RSA (2048 to 8192 bits, PKCS#1 v1.5), ECDSA P-256 or P-384, or Ed25519";
+        refuses(
+            &parse_one(P521_ROOT).to_pem(),
+            &format!("certificate 1, CN=P-521 Root, is signed with ECDSA with SHA-512 by a P-521 key, {advice}"),
+        );
+        refuses(
+            &parse_one(PSS_ROOT).to_pem(),
+            &format!("certificate 1, CN=PSS Root, is signed with RSA-PSS, {advice}"),
+        );
+    }
+
+    #[test]
+    fn no_source_is_a_fault() {
+        assert!(matches!(configured(&[]), Err(Fault::Spec { field, .. }) if field == "spec.trust.anchors"));
+    }
+
+    #[track_caller]
+    fn discovers(chain: &[&Certificate], root: &Certificate) {
+        let chain: Vec<_> = chain.iter().map(|one| (*one).clone()).collect();
+        let anchors = Anchors::discovered("pki", &chain, now()).expect("anchors");
+        assert_eq!((anchors.certificates(), anchors.origin()), (std::slice::from_ref(root), Origin::Discovered));
+    }
+
+    #[test]
+    fn the_root_at_the_end_of_the_mounts_chain_is_discovered() {
+        let [root, ca, other] = ["Root", "CA", "Other"].map(Authority::new);
+        let (anchor, middle, stranger) = (root.root(2040), root.signs(&ca, 2035), other.root(2045));
+        discovers(&[&anchor], &anchor);
+        discovers(&[&middle, &anchor], &anchor);
+        discovers(&[&middle, &stranger, &anchor, &middle], &anchor);
+        discovers(&[&anchor, &stranger], &anchor);
+    }
+
+    #[test]
+    fn a_mount_without_its_root_shows_no_anchor() {
+        let (root, ca) = (Authority::new("Root"), Authority::new("CA"));
+        let middle = root.signs(&ca, 2035);
+        let unknown = Err(Fault::NoAnchor { mount: "pki".to_owned() });
+        assert_eq!(Anchors::discovered("pki", &[], now()), unknown);
+        assert_eq!(Anchors::discovered("pki", std::slice::from_ref(&middle), now()), unknown);
+        assert_eq!(Anchors::discovered("pki", &[middle, Authority::new("Root").root(2040)], now()), unknown);
+    }
+
+    #[test]
+    fn an_expired_root_is_not_discovered_in_silence() {
+        let fault = Anchors::discovered("pki", &[Authority::new("Root").root(2030)], now()).expect_err("a fault");
+        assert_eq!(
+            fault.to_string(),
+            "Vault cannot sign at pki: its root CN=Root expired on 2030-01-01T00:00:00Z. \
+             Renew or replace the CA of this mount, or name in spec.trust.anchors the root that your mesh trusts"
+        );
+    }
+}

@@ -1,0 +1,104 @@
+//! What this process knows of each issuer. Requests ask here, in memory; the issuers' controller is the one that changes it.
+
+mod live;
+mod turns;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use kube::core::SelectorExt as _;
+
+pub use live::{Live, Origin};
+pub use turns::{Turn, Turns};
+
+use crate::api::{IssuerKey, IssuerKind};
+use crate::issuance::signer::Signer;
+use crate::issuance::trust::Anchors;
+use crate::issuance::verdict::{NotIssued, Waiting};
+
+/// Every issuer that is there, by name.
+pub struct Issuers<S>(RwLock<HashMap<IssuerKey, Known<S>>>);
+
+/// One issuer that is there.
+enum Known<S> {
+    /// Its spec or what it names cannot be used.
+    Unusable,
+    /// It can be asked.
+    Live(Arc<Live<S>>),
+}
+
+impl<S> Default for Issuers<S> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<S: Signer> Issuers<S> {
+    /// The issuer that a request may use now, with the anchors in force. `labels` are those of the request's namespace; none
+    /// where the namespace is not known.
+    ///
+    /// # Errors
+    /// What the request waits for.
+    pub fn ready(
+        &self,
+        key: &IssuerKey,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> Result<(Arc<Live<S>>, Anchors), NotIssued> {
+        let waiting = |waiting| NotIssued::Waiting(key.clone(), waiting);
+        let live = match self.read().get(key) {
+            None => return Err(waiting(Waiting::IssuerMissing)),
+            Some(Known::Unusable) => return Err(waiting(Waiting::IssuerNotReady)),
+            Some(Known::Live(live)) => Arc::clone(live),
+        };
+        let selector = &live.config().namespaces;
+        if !selector.selects_all() && !labels.is_some_and(|labels| selector.matches(labels)) {
+            return Err(waiting(Waiting::NamespaceNotSelected));
+        }
+        let anchors = live.admit().map_err(waiting)?;
+        Ok((live, anchors))
+    }
+
+    /// The issuer made from exactly this origin; otherwise the one that `make` makes takes the place of whatever is there.
+    ///
+    /// # Errors
+    /// What `make` says; the issuer is then there and unusable.
+    pub fn adopt<E>(
+        &self,
+        key: &IssuerKey,
+        origin: &Origin,
+        make: impl FnOnce() -> Result<Live<S>, E>,
+    ) -> Result<Arc<Live<S>>, E> {
+        if let Some(Known::Live(live)) = self.read().get(key)
+            && live.origin() == origin
+        {
+            return Ok(Arc::clone(live));
+        }
+        let made = make().map(Arc::new);
+        let known = made.as_ref().map_or(Known::Unusable, |live| Known::Live(Arc::clone(live)));
+        self.write().insert(key.clone(), known);
+        made
+    }
+
+    /// The issuer is there, and cannot be used.
+    pub fn unusable(&self, key: &IssuerKey) {
+        self.write().insert(key.clone(), Known::Unusable);
+    }
+
+    /// The issuer is gone, and its session with it.
+    pub fn forget(&self, key: &IssuerKey) {
+        self.write().remove(key);
+    }
+
+    /// The issuers of one kind.
+    pub fn keys(&self, kind: IssuerKind) -> Vec<IssuerKey> {
+        self.read().keys().filter(|key| key.kind == kind).cloned().collect()
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<IssuerKey, Known<S>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<IssuerKey, Known<S>>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,183 @@
+//! One issuer as this process knows it: what it was made from, its signer with its session, its turns, and what checks and
+//! signs have shown. Any change of spec or material makes a new one, and with it a new session: a token is never sent to a
+//! server it did not come from.
+
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::turns::{Turn, Turns};
+use crate::api::IssuerConfig;
+use crate::api::material::Delivered;
+use crate::issuance::breaker::{Breaker, Gate};
+use crate::issuance::diagnosis::{Diagnosis, Trust, diagnose};
+use crate::issuance::health::{Health, Report};
+use crate::issuance::signer::{Probe, SignError, Signer};
+use crate::issuance::trust::Anchors;
+use crate::issuance::verdict::Waiting;
+use crate::metrics::IssuerMetrics;
+use crate::x509::Certificate;
+
+/// A sign within this time shows what a probe would show.
+const RECENT: Duration = Duration::from_secs(60);
+
+/// What an issuer is made from. Two equal ones make the same session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Origin {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// The parsed spec.
+    pub config: IssuerConfig,
+    /// The objects it names, in the order of [`IssuerConfig::references`].
+    pub objects: Vec<Delivered>,
+}
+
+/// One issuer that can be asked.
+pub struct Live<S> {
+    origin: Origin,
+    configured: Option<Anchors>,
+    signer: S,
+    turns: Turns,
+    metrics: IssuerMetrics,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    breaker: Breaker,
+    anchors: Option<Anchors>,
+    signing: Option<Certificate>,
+    trouble: Option<SignError>,
+    last_signed: Option<Timestamp>,
+    /// The status says Ready: only then do requests pass, so that the anchors are on record before anything is published.
+    announced: bool,
+}
+
+impl<S: Signer> Live<S> {
+    /// A new issuer: closed until it was checked.
+    pub fn new(
+        origin: Origin,
+        configured: Option<Anchors>,
+        signer: S,
+        at_once: NonZeroUsize,
+        metrics: IssuerMetrics,
+    ) -> Self {
+        Self { origin, configured, signer, turns: Turns::new(at_once), metrics, state: Mutex::default() }
+    }
+
+    /// What it was made from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The parsed spec.
+    pub fn config(&self) -> &IssuerConfig {
+        &self.origin.config
+    }
+
+    /// Its counters.
+    pub fn metrics(&self) -> &IssuerMetrics {
+        &self.metrics
+    }
+
+    /// The authority itself.
+    pub fn signer(&self) -> &S {
+        &self.signer
+    }
+
+    /// Waits for a turn on behalf of `namespace`.
+    pub async fn turn(&self, namespace: &str) -> Turn {
+        self.turns.take(namespace).await
+    }
+
+    /// How long until the next check is due.
+    pub fn due_in(&self, now: Timestamp) -> Duration {
+        self.state().breaker.due_in(now)
+    }
+
+    /// Asks the authority, and remembers what that showed. `recorded` are the fingerprints in the issuer's status.
+    pub async fn check(&self, recorded: &[String], now: impl Fn() -> Timestamp) {
+        let recently = self.state().last_signed.is_some_and(|last| now().duration_since(last).unsigned_abs() < RECENT);
+        let probe = if recently { Probe::Skip } else { Probe::Ask };
+        let observation = self.signer.check(probe).await;
+        let trust = Trust { configured: self.configured.as_ref(), recorded };
+        let Diagnosis { trouble, anchors, signing } =
+            diagnose(&observation, trust, self.config().vault.path.mount(), now());
+        let mut state = self.state();
+        state.breaker.checked(trouble.as_ref(), &self.origin.uid, now());
+        if trouble.is_some() || !state.breaker.mistrusted() {
+            state.trouble = trouble;
+        }
+        state.anchors = anchors.or_else(|| state.anchors.take());
+        state.signing = signing.or_else(|| state.signing.take());
+    }
+
+    /// What the status is to say now.
+    pub fn report(&self) -> Report {
+        let state = self.state();
+        let health = match (state.breaker.gate(), &state.trouble) {
+            (Gate::Open, _) => Health::verified(),
+            (Gate::Trial | Gate::Closed, Some(trouble)) => Health::troubled(trouble),
+            (Gate::Trial | Gate::Closed, None) => Health::checking(),
+        };
+        Report { health, anchors: state.anchors.clone(), signing: state.signing.clone() }
+    }
+
+    /// The status has been written. Returns whether requests may pass that could not before.
+    pub fn announced(&self, ready: bool) -> bool {
+        let mut state = self.state();
+        let opened = ready && !state.announced || state.breaker.gate() == Gate::Trial;
+        state.announced = ready;
+        opened
+    }
+
+    /// Lets a request pass, with the anchors in force.
+    ///
+    /// # Errors
+    /// The issuer is not Ready.
+    pub fn admit(&self) -> Result<Anchors, Waiting> {
+        let mut state = self.state();
+        let anchors = state.anchors.clone().ok_or(Waiting::IssuerNotReady)?;
+        match state.breaker.gate() {
+            Gate::Open if state.announced => Ok(anchors),
+            Gate::Trial => {
+                state.breaker.trial_taken();
+                Ok(anchors)
+            }
+            Gate::Open | Gate::Closed => Err(Waiting::IssuerNotReady),
+        }
+    }
+
+    /// Whether a request that was admitted, and then waited for its turn, may still go on.
+    pub fn still_admits(&self) -> bool {
+        let state = self.state();
+        state.breaker.gate() == Gate::Open || state.breaker.mistrusted()
+    }
+
+    /// An attempt ended. Returns whether the issuer has to be looked at.
+    pub fn attempted(&self, error: Option<&SignError>, now: Timestamp) -> bool {
+        let mut state = self.state();
+        match error {
+            None => {
+                state.last_signed = Some(now);
+                state.breaker.signed()
+            }
+            // The authority answered, and refused this request only: that says nothing against it.
+            Some(SignError::Request(_)) => state.breaker.trial_void(),
+            Some(error) => {
+                state.breaker.sign_failed(error, now);
+                if matches!(error, SignError::Untrusted(_)) {
+                    state.trouble = Some(error.clone());
+                }
+                state.last_signed = None;
+                true
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,49 @@
+//! vault-mesh-issuer: a cert-manager external issuer that gives service meshes their certificates from HashiCorp Vault or OpenBao.
+//!
+//! # The straight line
+//! ```text
+//! request event
+//!  └ controllers/requests::reconcile
+//!      1 attempt(request) -> Result<Issued, NotIssued>
+//!          standing = requests::standing(request)           where does it stand?           pure
+//!          issuer   = issuers.ready(triage(standing)?)?     whose is it, may it pass?      in memory
+//!          plan     = policy::plan(details, durations)?     what will Vault be asked?      pure
+//!          _turn    = issuer.turn(namespace).await          fair between namespaces
+//!          answer   = signer.sign(plan).await?              session → POST sign            edge
+//!          issued   = inspect(answer, plan, anchors)?       is it what was asked for?      pure
+//!      2 verdict = judge(attempt, history, now)             what is written, when again?   pure
+//!      3 requests::status(verdict) → apply_request_status   one server-side apply          edge
+//! ```
+//! Issuers go the same way: `controllers/issuers` reads what a spec names, checks Vault, and writes the Ready condition; a
+//! request passes only an issuer whose condition says so, which puts the trust anchors on record before anything is published.
+//!
+//! # The layers
+//! The modules stand in the order of reading, and a module uses only those above it: facts ([`x509`]), vocabulary ([`api`]),
+//! decisions ([`issuance`]), translation ([`requests`]), recording ([`metrics`]), edges ([`vault`], [`cluster`]), state
+//! ([`issuers`]), flow ([`controllers`]), wiring (the rest). The first four are pure: no clock, no network, no tasks.
+//!
+//! # Where to start
+//! [`controllers::requests`], then [`issuance::verdict`], then [`issuance::signer`].
+
+pub mod x509;
+
+pub mod api;
+
+pub mod issuance;
+
+pub mod requests;
+
+pub mod clock;
+pub mod metrics;
+
+pub mod cluster;
+pub mod vault;
+
+pub mod issuers;
+
+pub mod controllers;
+
+pub mod cli;
+pub mod commands;
+pub mod http;
+pub mod telemetry;

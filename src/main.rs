@@ -1,0 +1,24 @@
+//! The program: reads the command line, runs the command, turns its error into words and an exit code.
+
+#![expect(clippy::print_stderr, reason = "the one place whose words go to a person at a terminal")]
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use vault_mesh_issuer::{cli::Cli, commands};
+
+fn main() -> ExitCode {
+    // First of all, and ring for everybody: two TLS providers in one process panic at the first https client.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("error: another TLS provider is installed already");
+        return ExitCode::FAILURE;
+    }
+    match commands::dispatch(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // `{:#}` shows the causes on one line and no backtrace.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

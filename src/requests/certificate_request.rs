@@ -1,0 +1,335 @@
+//! cert-manager's CertificateRequest, as much of it as we need: a hand-written slim type that drops managed fields, certificates
+//! and the rest while parsing (managed fields alone cost 12 KB an object), and takes whatever the schema takes.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::Resource;
+use serde::{Deserialize, Deserializer};
+use serde_json::json;
+
+use crate::api::{GROUP, IssuerKey, IssuerKind};
+use crate::issuance::policy::CertificateDetails;
+use crate::issuance::triage::Standing;
+use crate::issuance::verdict::Verdict;
+
+/// A CertificateRequest without what we do not read.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CertificateRequest {
+    #[serde(deserialize_with = "slim_metadata")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Spec {
+    issuer_ref: IssuerRef,
+    request: String,
+    duration: Option<String>,
+    #[serde(rename = "isCA")]
+    is_ca: bool,
+    username: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct IssuerRef {
+    group: String,
+    kind: String,
+    name: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Status {
+    conditions: Vec<Condition>,
+    #[serde(deserialize_with = "is_not_empty")]
+    certificate: bool,
+    failure_time: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Condition {
+    #[serde(rename = "type")]
+    type_: String,
+    status: String,
+    reason: String,
+    message: String,
+    last_transition_time: Option<String>,
+}
+
+impl Resource for CertificateRequest {
+    type DynamicType = ();
+    type Scope = k8s_openapi::NamespaceResourceScope;
+
+    fn kind(_: &()) -> Cow<'_, str> {
+        "CertificateRequest".into()
+    }
+    fn group(_: &()) -> Cow<'_, str> {
+        "cert-manager.io".into()
+    }
+    fn version(_: &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+    fn plural(_: &()) -> Cow<'_, str> {
+        "certificaterequests".into()
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl CertificateRequest {
+    /// `metadata.uid`, by which everything about a request is kept: names repeat.
+    pub fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// `metadata.namespace`.
+    pub fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// `metadata.name`.
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// `metadata.resourceVersion`, which protects what we write from landing on something newer.
+    pub fn resource_version(&self) -> &str {
+        self.metadata.resource_version.as_deref().unwrap_or_default()
+    }
+
+    /// `spec.username`: who made the request, as cert-manager's webhook recorded it.
+    pub fn requester(&self) -> &str {
+        &self.spec.username
+    }
+
+    /// Whom an event is about.
+    pub fn reference(&self) -> ObjectReference {
+        self.object_ref(&())
+    }
+
+    fn condition(&self, type_: &str) -> Option<&Condition> {
+        self.status.conditions.iter().find(|condition| condition.type_ == type_)
+    }
+
+    fn holds(&self, type_: &str) -> bool {
+        self.condition(type_).is_some_and(|condition| condition.status == "True")
+    }
+}
+
+/// Where the request stands.
+pub fn standing(request: &CertificateRequest) -> Standing {
+    let IssuerRef { group, kind, name } = &request.spec.issuer_ref;
+    let kind = IssuerKind::from_name(kind).filter(|_| group == GROUP);
+    let reason = request.condition("Ready").map(|ready| ready.reason.as_str()).unwrap_or_default();
+    Standing {
+        issuer: kind.map(|kind| IssuerKey::new(kind, request.namespace(), name)),
+        finished: matches!(reason, "Issued" | "Failed") || reason == "Denied" && request.status.failure_time.is_some(),
+        denied: request.holds("Denied"),
+        invalid: request.holds("InvalidRequest"),
+        approved: request.holds("Approved"),
+        has_certificate: request.status.certificate,
+    }
+}
+
+/// What the request wants.
+pub fn details(request: &CertificateRequest) -> CertificateDetails {
+    CertificateDetails {
+        csr: base64::engine::general_purpose::STANDARD.decode(&request.spec.request).ok(),
+        duration: request.spec.duration.clone(),
+        is_ca: request.spec.is_ca,
+    }
+}
+
+/// The status to apply, if the verdict asks for one that is not there yet. It carries our own condition only: a server-side
+/// apply leaves the conditions of others as they are.
+pub fn status(request: &CertificateRequest, verdict: &Verdict, now: Timestamp) -> Option<serde_json::Value> {
+    let ready = |status, reason, message: &str| condition(request, status, reason, message, now);
+    // A failureTime before the Certificate's `Issuing` transition counts as left over, and cert-manager asks anew in a tight loop.
+    let created = request.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+    let failure_time = now.max(created).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    match verdict {
+        Verdict::Ignore { .. } => None,
+        Verdict::Wait { message, .. } => {
+            let written = request.condition("Ready").is_some_and(|it| it.reason == "Pending" && it.message == *message);
+            (!written).then(|| json!({"conditions": [ready("False", "Pending", message)]}))
+        }
+        Verdict::Deny => Some(json!({
+            "conditions": [ready("False", "Denied", "the request was denied by its approver")],
+            "failureTime": failure_time,
+        })),
+        Verdict::Fail(refusal) => Some(json!({
+            "conditions": [ready("False", "Failed", &refusal.to_string())],
+            "failureTime": failure_time,
+        })),
+        Verdict::Issue(issued) => {
+            let encode = |pem: &str| base64::engine::general_purpose::STANDARD.encode(pem);
+            Some(json!({
+                "conditions": [ready("True", "Issued", "the certificate was signed by Vault and verified")],
+                "certificate": encode(&issued.chain_pem),
+                "ca": encode(&issued.ca_pem),
+            }))
+        }
+    }
+}
+
+fn condition(
+    request: &CertificateRequest,
+    status: &str,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> serde_json::Value {
+    let same = request.condition("Ready").filter(|ready| ready.status == status);
+    let since = same.and_then(|ready| ready.last_transition_time.clone());
+    let since = since.unwrap_or_else(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    json!({"type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": since})
+}
+
+/// Metadata without labels, annotations, owners and managed fields.
+fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Slim {
+        name: Option<String>,
+        namespace: Option<String>,
+        uid: Option<String>,
+        resource_version: Option<String>,
+        creation_timestamp: Option<Time>,
+        deletion_timestamp: Option<Time>,
+    }
+    let slim = Slim::deserialize(deserializer)?;
+    Ok(ObjectMeta {
+        name: slim.name,
+        namespace: slim.namespace,
+        uid: slim.uid,
+        resource_version: slim.resource_version,
+        creation_timestamp: slim.creation_timestamp,
+        deletion_timestamp: slim.deletion_timestamp,
+        ..ObjectMeta::default()
+    })
+}
+
+/// Whether a string is there and not empty, without keeping it.
+fn is_not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    struct Length;
+    impl serde::de::Visitor<'_> for Length {
+        type Value = bool;
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("a base64 string or null")
+        }
+        fn visit_str<E>(self, text: &str) -> Result<bool, E> {
+            Ok(!text.is_empty())
+        }
+        fn visit_unit<E>(self) -> Result<bool, E> {
+            Ok(false)
+        }
+    }
+    deserializer.deserialize_any(Length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::issuance::signer::Refusal;
+    use jiff::ToSpan as _;
+
+    fn request(edit: impl FnOnce(&mut serde_json::Value)) -> CertificateRequest {
+        let mut object = json!({
+            "metadata": {"name": "web-1", "namespace": "mesh", "uid": "u-1", "resourceVersion": "7",
+                "creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": [{"manager": "kubectl"}]},
+            "spec": {"issuerRef": {"group": "vaultmesh.io", "kind": "VaultMeshIssuer", "name": "vault"}, "request": "Y3Ny"},
+            "status": {"conditions": [{"type": "Approved", "status": "True", "reason": "x", "message": "y"}]},
+        });
+        edit(&mut object);
+        serde_json::from_value(object).expect("the test's object has the type's shape")
+    }
+
+    fn ready(reason: &'static str) -> impl FnOnce(&mut serde_json::Value) {
+        move |object| object["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "reason": reason}])
+    }
+
+    #[test]
+    fn an_approved_request_of_ours_is_recognised() {
+        let standing = standing(&request(|_| ()));
+        assert_eq!(standing.issuer, Some(IssuerKey::new(IssuerKind::Namespaced, "mesh", "vault")));
+        assert!(standing.approved && !standing.finished && !standing.denied && !standing.has_certificate);
+    }
+
+    #[test]
+    fn an_empty_group_is_cert_managers_own() {
+        for (field, value) in
+            [("group", ""), ("group", "cert-manager.io"), ("kind", "Issuer"), ("kind", "vaultmeshissuer")]
+        {
+            let request = request(|object| object["spec"]["issuerRef"][field] = value.into());
+            assert_eq!(standing(&request).issuer, None, "{field}={value}");
+        }
+    }
+
+    #[test]
+    fn finished_means_issued_or_failed_or_denied_with_its_time() {
+        assert!(standing(&request(ready("Issued"))).finished);
+        assert!(standing(&request(ready("Failed"))).finished);
+        assert!(!standing(&request(ready("Pending"))).finished);
+        assert!(!standing(&request(ready("Denied"))).finished);
+        let denied = request(|object| {
+            ready("Denied")(object);
+            object["status"]["failureTime"] = "2026-01-01T00:00:00Z".into();
+        });
+        assert!(standing(&denied).finished);
+    }
+
+    #[test]
+    fn a_certificate_is_seen_and_not_kept() {
+        assert!(standing(&request(|object| object["status"]["certificate"] = "LS0t".into())).has_certificate);
+        assert!(!standing(&request(|object| object["status"]["certificate"] = "".into())).has_certificate);
+    }
+
+    #[test]
+    fn an_odd_duration_is_read_as_it_stands() {
+        let request = request(|object| object["spec"]["duration"] = "1 day".into());
+        assert_eq!(details(&request).duration.as_deref(), Some("1 day"));
+    }
+
+    #[test]
+    fn pending_is_written_once_per_cause() {
+        let wait = |message: &str| Verdict::Wait { message: message.to_owned(), look_again: None, notice: None };
+        let now = Timestamp::UNIX_EPOCH;
+        let written = request(|object| {
+            object["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "Pending", "message": "a", "lastTransitionTime": "2026-01-01T00:00:05Z"}]);
+        });
+        assert_eq!(status(&written, &wait("a"), now), None);
+        let new = status(&written, &wait("b"), now).expect("a new cause is written");
+        assert_eq!(new["conditions"][0]["lastTransitionTime"], "2026-01-01T00:00:05Z", "the status did not change");
+        assert!(status(&request(|_| ()), &wait("a"), now).is_some());
+    }
+
+    #[test]
+    fn the_failure_time_is_never_before_the_request() {
+        let request = request(|_| ());
+        let created: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a timestamp");
+        let failed =
+            |now| status(&request, &Verdict::Fail(Refusal::CertificateAuthority), now).expect("a failure is written");
+        assert_eq!(failed(created - 10.seconds())["failureTime"], "2026-01-01T00:00:00Z");
+        assert_eq!(failed(created + 10.seconds())["failureTime"], "2026-01-01T00:00:10Z");
+        assert_eq!(failed(created)["conditions"][0]["reason"], "Failed");
+        let denied = status(&request, &Verdict::Deny, created).expect("a denial is written");
+        assert_eq!(
+            (&denied["failureTime"], &denied["conditions"][0]["reason"]),
+            (&"2026-01-01T00:00:00Z".into(), &"Denied".into())
+        );
+    }
+}

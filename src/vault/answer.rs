@@ -1,0 +1,116 @@
+//! From Vault's `data` to certificates: what a sign call and a mount's own endpoints return. Parsed here, believed nowhere.
+
+use serde_json::Value;
+
+use super::envelope::Envelope;
+use crate::issuance::signer::{Answer, Mistrust};
+use crate::issuance::words::Words;
+use crate::x509::Certificate;
+
+/// Reads the answer of a sign call.
+///
+/// # Errors
+/// It holds no certificate, or something that no answer to a CSR may hold.
+pub fn signed(path: &str, envelope: &Envelope, secrets: &[&str]) -> Result<Answer, Mistrust> {
+    let unreadable = |problem: &str| Mistrust::Unreadable { path: path.to_owned(), problem: problem.to_owned() };
+    let data = &envelope.data;
+    if data.get("private_key").is_some_and(|key| !key.is_null()) {
+        return Err(unreadable(
+            "it holds a private key, so Vault made the key itself. spec.vault.path must name `sign`",
+        ));
+    }
+    let text = data["certificate"].as_str().filter(|text| !text.trim().is_empty());
+    let text = text.ok_or_else(|| unreadable("it holds no certificate"))?;
+    let parsed = Certificate::bundle_from_pem(text.as_bytes())
+        .map_err(|_| unreadable("its certificate is no PEM certificate"))?;
+    let mut bag = parsed.into_iter();
+    let leaf = bag.next().ok_or_else(|| unreadable("its certificate is no PEM certificate"))?;
+    let chain = chain(data).map_err(|name| unreadable(&format!("its {name} is no PEM certificate")))?;
+    let mut others: Vec<Certificate> = Vec::new();
+    for other in bag.chain(chain) {
+        if other.sha256() != leaf.sha256() && others.iter().all(|known| known.sha256() != other.sha256()) {
+            others.push(other);
+        }
+    }
+    let warnings = envelope.warnings.iter().map(|warning| Words::new(warning, secrets)).collect();
+    Ok(Answer { leaf, others, warnings, request_id: Words::new(&envelope.request_id, secrets).as_str().to_owned() })
+}
+
+/// Reads `GET <mount>/issuer/<ref>/json`: the issuing certificate first, then its chain. None if it holds no certificate.
+pub fn issuer(data: &Value) -> Option<Vec<Certificate>> {
+    let certificate = data["certificate"].as_str()?;
+    let mut certificates = Certificate::bundle_from_pem(certificate.as_bytes()).ok()?;
+    for other in chain(data).ok()? {
+        if certificates.iter().all(|known| known.sha256() != other.sha256()) {
+            certificates.push(other);
+        }
+    }
+    Some(certificates).filter(|certificates| !certificates.is_empty())
+}
+
+/// `ca_chain` (a list or one text) and `issuing_ca`; the name of the field that cannot be read.
+fn chain(data: &Value) -> Result<Vec<Certificate>, &'static str> {
+    let mut certificates = Vec::new();
+    for name in ["ca_chain", "issuing_ca"] {
+        let texts = match &data[name] {
+            Value::Array(texts) => texts.as_slice(),
+            Value::Null => &[],
+            text => std::slice::from_ref(text),
+        };
+        for text in texts {
+            let text = text.as_str().ok_or(name)?;
+            // Vault joins an empty chain to an empty text.
+            if !text.trim().is_empty() {
+                certificates.extend(Certificate::bundle_from_pem(text.as_bytes()).map_err(|_| name)?);
+            }
+        }
+    }
+    Ok(certificates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(name: &str) -> String {
+        rcgen::generate_simple_self_signed([name.to_owned()]).expect("rcgen makes a certificate").cert.pem()
+    }
+
+    fn read(data: Value) -> Result<Answer, Mistrust> {
+        let body = serde_json::json!({"request_id": "r-1", "data": data, "warnings": ["said hvs.secret"]}).to_string();
+        signed("pki/sign/web", &Envelope::read(body.as_bytes()).expect("it has a request id"), &["hvs.secret"])
+    }
+
+    #[track_caller]
+    fn unreadable(data: Value, expected: &str) {
+        let error = read(data).expect_err("this answer cannot be used").to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn chain_and_issuing_ca_are_gathered_once_each() {
+        let (leaf, ca, root) = (certificate("leaf"), certificate("ca"), certificate("root"));
+        for ca_chain in [serde_json::json!([ca, root]), format!("{ca}\n{root}").into()] {
+            let answer = read(serde_json::json!({"certificate": leaf, "issuing_ca": ca, "ca_chain": ca_chain}))
+                .expect("the answer is complete");
+            assert_eq!(answer.others.len(), 2);
+            assert_eq!(answer.request_id, "r-1");
+            assert_eq!(answer.warnings[0].as_str(), "said [redacted]");
+        }
+        let alone =
+            read(serde_json::json!({"certificate": leaf, "issuing_ca": "", "ca_chain": null, "private_key": null}));
+        assert!(alone.expect("a leaf alone can be read").others.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_answer_to_a_csr_is_not_believed() {
+        let leaf = certificate("leaf");
+        unreadable(Value::Null, "no certificate");
+        unreadable(serde_json::json!({"certificate": ""}), "no certificate");
+        unreadable(serde_json::json!({"certificate": [1]}), "no certificate");
+        unreadable(serde_json::json!({"certificate": "rubbish"}), "no PEM certificate");
+        unreadable(serde_json::json!({"certificate": leaf, "ca_chain": ["rubbish"]}), "ca_chain");
+        unreadable(serde_json::json!({"certificate": leaf, "issuing_ca": 7}), "issuing_ca");
+        unreadable(serde_json::json!({"certificate": leaf, "private_key": "k"}), "private key");
+    }
+}

@@ -1,0 +1,81 @@
+//! The endpoints of Vault's API that vaultrs has no type for: what a mount tells about its own certificates to anybody who asks.
+//! Everything else (sign, AppRole login, lookup-self) runs on vaultrs' own types. None of them is ever printed: some hold secrets.
+
+use rustify_derive::Endpoint;
+use vaultrs::api::auth::approle::requests::LoginWithApproleRequest;
+use vaultrs::api::pki::requests::SignCertificateRequest;
+use vaultrs::api::token::requests::LookupTokenSelfRequest;
+
+use crate::api::vault_path::SignPath;
+
+/// `GET <mount>/issuer/<ref>/json`: one issuer's certificate and its chain; needs no token.
+#[derive(Endpoint)]
+#[endpoint(path = "{self.mount}/issuer/{self.reference}/json")]
+pub struct ReadIssuer {
+    /// The PKI mount.
+    #[endpoint(skip)]
+    pub mount: String,
+    /// The issuer's name or id, or `default`.
+    #[endpoint(skip)]
+    pub reference: String,
+}
+
+/// `GET <mount>/ca_chain`: the default issuer's chain as bare PEM; needs no token.
+#[derive(Endpoint)]
+#[endpoint(path = "{self.mount}/ca_chain")]
+pub struct ReadChain {
+    /// The PKI mount.
+    #[endpoint(skip)]
+    pub mount: String,
+}
+
+/// `POST <sign path>`. The CN is left to the CSR (`use_csr_common_name` is a role's default), and is not made a SAN.
+pub fn sign(path: &SignPath, csr: &str, ttl: Option<String>) -> SignCertificateRequest {
+    // vaultrs puts `sign` right behind the mount, so the issuer segments travel as its end.
+    let mount = match path.issuer() {
+        Some(issuer) => format!("{}/issuer/{issuer}", path.mount()),
+        None => path.mount().to_owned(),
+    };
+    SignCertificateRequest {
+        mount,
+        role: path.role().to_owned(),
+        csr: Some(csr.to_owned()),
+        ttl,
+        exclude_cn_from_sans: Some(true),
+        format: Some("pem".to_owned()),
+        ..SignCertificateRequest::default()
+    }
+}
+
+/// `GET auth/token/lookup-self`.
+pub fn lookup_self() -> LookupTokenSelfRequest {
+    LookupTokenSelfRequest {}
+}
+
+/// `POST auth/<mount>/login` for AppRole.
+pub fn app_role_login(mount: &str, role_id: &str, secret_id: &str) -> LoginWithApproleRequest {
+    LoginWithApproleRequest { mount: mount.to_owned(), role_id: role_id.to_owned(), secret_id: secret_id.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustify::endpoint::Endpoint as _;
+
+    use super::*;
+
+    #[test]
+    fn a_sign_call_goes_to_the_path_as_written() {
+        for written in ["istioca/sign/cluster-local", "a/b/issuer/blue/sign/web"] {
+            let path = SignPath::parse(written).expect("the test's path is one");
+            assert_eq!(sign(&path, "", None).path(), written);
+        }
+    }
+
+    #[test]
+    fn an_empty_csr_is_sent_as_an_empty_field() {
+        let path = SignPath::parse("pki/sign/web").expect("the test's path is one");
+        let body = sign(&path, "", None).body().expect("the body is JSON").expect("there is a body");
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("the body is JSON");
+        assert_eq!(body, serde_json::json!({"csr": "", "exclude_cn_from_sans": true, "format": "pem"}));
+    }
+}

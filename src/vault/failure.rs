@@ -1,0 +1,139 @@
+//! From a failed call to the words a person can act on: which class of trouble, and which field of the spec decides about it. Of
+//! what the other side sent, only the TLS library's own description is shown.
+
+use std::error::Error;
+use std::io;
+
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
+
+use crate::issuance::signer::Outage;
+use crate::issuance::words::Words;
+
+/// Whom we call, as far as messages need it.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Host and port.
+    pub authority: String,
+    /// Whether we speak TLS to it.
+    pub https: bool,
+    /// The field that gave the CA bundle; none: the public roots.
+    pub ca_field: Option<String>,
+}
+
+impl Peer {
+    /// What a failed call says about the way to Vault.
+    pub fn outage(&self, error: &reqwest::Error) -> Outage {
+        let server = self.authority.clone();
+        if let Some(tls) = find::<rustls::Error>(error) {
+            return Outage::Tls { server, words: Words::new(&tls.to_string(), &[]), hint: self.tls_hint(tls) };
+        }
+        let kind = find::<io::Error>(error).map(io::Error::kind);
+        if !error.is_connect() {
+            let class = if error.is_timeout() { "timeout" } else { "connection cut" };
+            return Outage::Interrupted { server, class };
+        }
+        if error.is_timeout() {
+            return Outage::Unreachable { server, class: "timeout" };
+        }
+        if says(error, "dns error") {
+            return Outage::Unreachable { server, class: "name not found" };
+        }
+        if says(error, "tunnel") || says(error, "proxy") {
+            return Outage::Unreachable { server, class: "the proxy of HTTPS_PROXY refused" };
+        }
+        match kind {
+            Some(io::ErrorKind::ConnectionRefused) => Outage::Unreachable { server, class: "refused" },
+            Some(io::ErrorKind::TimedOut) => Outage::Unreachable { server, class: "timeout" },
+            Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
+                Outage::Unreachable { server, class: "no route" }
+            }
+            Some(io::ErrorKind::UnexpectedEof) if self.https => Outage::Tls {
+                server,
+                words: Words::new("the connection was closed during the handshake", &[]),
+                hint: NO_TLS_HINT.to_owned(),
+            },
+            _ => Outage::Unreachable { server, class: "reset" },
+        }
+    }
+
+    /// What an answer that is not Vault's form could come from. Its text is looked at, never shown.
+    pub fn not_vault(&self, status: u16, body: &[u8]) -> Outage {
+        let text = String::from_utf8_lossy(body.get(..4_096).unwrap_or(body)).to_ascii_lowercase();
+        let hint = if !self.https && status == 400 && text.contains("https") {
+            "It expects TLS: spec.vault.server must begin with https://"
+        } else if (300..400).contains(&status) {
+            "It redirects, and redirects are not followed: name the final server in spec.vault.server"
+        } else if status == 404 {
+            "Is spec.vault.server a Vault, and is its base path right?"
+        } else {
+            "Is spec.vault.server a Vault, or does a proxy or load balancer in front of it answer?"
+        };
+        Outage::NotVault { server: self.authority.clone(), status, hint: hint.to_owned() }
+    }
+
+    fn tls_hint(&self, error: &rustls::Error) -> String {
+        use rustls::Error as E;
+        match error {
+            E::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
+                "Set spec.vault.serverName to a name in Vault's certificate, or correct the host in spec.vault.server".to_owned()
+            }
+            E::InvalidCertificate(
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. },
+            ) => "Renew Vault's own certificate; or one of the two clocks is wrong".to_owned(),
+            E::InvalidCertificate(_) => match &self.ca_field {
+                Some(field) => format!("{field} must hold the CA that signed Vault's certificate; only that bundle is trusted"),
+                None => "The spec names no CA bundle, so only this container's public roots are trusted: put the CA of Vault's \
+                         certificate into spec.vault.caBundle, caBundleSecretRef or caBundleConfigMapRef"
+                    .to_owned(),
+            },
+            E::InvalidMessage(InvalidMessage::InvalidContentType) => NO_TLS_HINT.to_owned(),
+            E::AlertReceived(
+                AlertDescription::CertificateRequired
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnknownCA
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::CertificateExpired
+                | AlertDescription::AccessDenied,
+            ) => "Vault refuses our client certificate: see spec.vault.clientCertSecretRef and clientKeySecretRef".to_owned(),
+            E::AlertReceived(AlertDescription::UnrecognisedName) => {
+                "The server does not know this name: see spec.vault.serverName".to_owned()
+            }
+            _ => "Does spec.vault.server name Vault's TLS port?".to_owned(),
+        }
+    }
+}
+
+const NO_TLS_HINT: &str =
+    "Does the server speak plain http at this port? Then spec.vault.server must begin with http://";
+
+/// The first error of type `T` in the chain. An `io::Error` shows what it wraps by another way than its source.
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(found) = wrapped.and_then(|wrapped| find::<T>(wrapped)) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Whether an error of the chain says so: the HTTP library's own connect errors have no public type.
+fn says(error: &(dyn Error + 'static), words: &str) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // The outermost error names the URL, and a host may be called anything.
+        if !error.is::<reqwest::Error>() && error.to_string().contains(words) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}

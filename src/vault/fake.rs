@@ -1,0 +1,181 @@
+//! A server that answers as a test says: for what no real Vault does on request (dead tokens, huge bodies, echoes, redirects).
+
+#![expect(clippy::disallowed_methods, reason = "the fake server's tasks end with the test's runtime")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::api::IssuerConfig;
+use crate::api::auth::Credentials;
+use crate::api::material::Material;
+use crate::api::{IssuerKey, IssuerKind};
+
+/// One call, as it arrived.
+#[derive(Clone, Default)]
+pub struct Call {
+    /// `POST /v1/…`.
+    pub line: String,
+    /// The head, in lower case.
+    pub head: String,
+    /// The body's JSON.
+    pub body: serde_json::Value,
+}
+
+impl Call {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    /// Whether it is a login.
+    pub fn is_login(&self) -> bool {
+        self.line.ends_with("/login")
+    }
+}
+
+/// One answer.
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Further header lines.
+    pub head: String,
+    /// The body.
+    pub body: Vec<u8>,
+    /// How long the server thinks.
+    pub after: Duration,
+}
+
+/// An answer with a JSON body.
+pub fn json(status: u16, body: serde_json::Value) -> Reply {
+    text(status, &body.to_string())
+}
+
+/// An answer with any body.
+pub fn text(status: u16, body: &str) -> Reply {
+    Reply { status, head: String::new(), body: body.as_bytes().to_vec(), after: Duration::ZERO }
+}
+
+/// A login that gives `token`.
+pub fn login(token: &str, uses: u32) -> Reply {
+    let auth = serde_json::json!({"client_token": token, "lease_duration": 3600, "renewable": true, "num_uses": uses});
+    Reply { after: Duration::from_millis(20), ..json(200, serde_json::json!({"request_id": "login", "auth": auth})) }
+}
+
+/// Vault's form of a refusal.
+pub fn refusal(status: u16, error: &str) -> Reply {
+    json(status, serde_json::json!({"errors": [error]}))
+}
+
+/// A running fake.
+pub struct Fake {
+    /// Its URL.
+    pub url: String,
+    seen: Arc<Mutex<Vec<Call>>>,
+}
+
+impl Fake {
+    /// Starts a server that gives every call to `answer`.
+    pub async fn start(answer: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let seen: Arc<Mutex<Vec<Call>>> = Arc::default();
+        let (calls, answer) = (Arc::clone(&seen), Arc::new(answer));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (calls, answer) = (Arc::clone(&calls), Arc::clone(&answer));
+                tokio::spawn(async move {
+                    let (mut stream, Some(call)) = read(stream).await else { return };
+                    calls.lock().expect("no test panics here").push(call.clone());
+                    let reply = answer(&call);
+                    tokio::time::sleep(reply.after).await;
+                    let length = reply.body.len();
+                    let head = format!(
+                        "HTTP/1.1 {} x\r\n{}content-length: {length}\r\nconnection: close\r\n\r\n",
+                        reply.status, reply.head
+                    );
+                    // The client may have gone: a body above its limit is not read to the end.
+                    let _ = stream.write_all(head.as_bytes()).await;
+                    let _ = stream.write_all(&reply.body).await;
+                });
+            }
+        });
+        Self { url, seen }
+    }
+
+    /// What has been called.
+    pub fn calls(&self) -> Vec<Call> {
+        self.seen.lock().expect("no test panics here").clone()
+    }
+
+    /// How many logins have been made.
+    pub fn logins(&self) -> usize {
+        self.calls().iter().filter(|call| call.is_login()).count()
+    }
+
+    /// How many calls have been made to the signing path.
+    pub fn signs(&self) -> usize {
+        self.calls().iter().filter(|call| call.line.contains("/sign/")).count()
+    }
+}
+
+async fn read(mut stream: TcpStream) -> (TcpStream, Option<Call>) {
+    let mut bytes: Vec<u8> = Vec::new();
+    loop {
+        if bytes.first().is_some_and(|first| !first.is_ascii_alphabetic()) {
+            return (stream, Some(Call::default())); // TLS, which a plain server answers at once
+        }
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+        if let Some(end) = end {
+            let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+            let call = Call {
+                line: head.lines().next().unwrap_or_default().replace(" HTTP/1.1", ""),
+                head: head.to_lowercase(),
+                ..Call::default()
+            };
+            let length: usize = call.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+            if bytes.len() >= end + 4 + length {
+                let body = serde_json::from_slice(&bytes[end + 4..]).unwrap_or_default();
+                return (stream, Some(Call { body, ..call }));
+            }
+        }
+        match stream.read_buf(&mut bytes).await {
+            Ok(1..) => (),
+            Ok(0) | Err(_) => return (stream, None),
+        }
+    }
+}
+
+/// An issuer's configuration for `server`, with `edit` applied to `spec.vault`.
+pub fn config(server: &str, edit: impl FnOnce(&mut serde_json::Value)) -> IssuerConfig {
+    let mut vault = serde_json::json!({
+        "server": server, "path": "pki/sign/web",
+        "auth": {"appRole": {"path": "approle", "roleId": "role-1", "secretRef": {"name": "s", "key": "k"}}}
+    });
+    edit(&mut vault);
+    let spec =
+        serde_json::from_value(serde_json::json!({"vault": vault})).expect("the test's spec has the wire type's shape");
+    IssuerConfig::parse(&spec).expect("the test's spec is usable")
+}
+
+/// The material of a plain issuer.
+pub fn material(credentials: Credentials) -> Material {
+    Material { server_ca: None, client_tls: None, credentials, anchors: Vec::new() }
+}
+
+/// An AppRole login.
+pub fn app_role() -> Credentials {
+    Credentials::AppRole {
+        mount: "approle".to_owned(),
+        role_id: "role-1".to_owned(),
+        secret_id: SecretString::from("secret-id-1"),
+    }
+}
+
+/// Metrics that nobody reads.
+pub fn metrics() -> crate::metrics::IssuerMetrics {
+    crate::metrics::Metrics::new().issuer(&IssuerKey::new(IssuerKind::Namespaced, "ns", "issuer"))
+}

@@ -1,0 +1,243 @@
+//! [`VaultSigner`]: the one implementation of [`Signer`]. A sign call is one POST with the session's token; a token found dead is
+//! replaced once; a 403 that could mean three things is told apart by the probe, a POST with an empty CSR that signs nothing.
+
+use std::time::Duration;
+
+use http::Response;
+
+use super::answer;
+use super::endpoints::{self, ReadChain, ReadIssuer};
+use super::envelope::Envelope;
+use super::session::{Held, Session};
+use super::table::{Heard, Meaning};
+use super::tls::PublicRoots;
+use super::transport::{Transport, TransportError};
+use crate::api::config::IssuerConfig;
+use crate::api::material::Material;
+use crate::api::vault_path::SignPath;
+use crate::issuance::signer::{
+    Answer, Fact, Fault, Mistrust, Observation, Outage, Probe, Refusal, SignError, Signer, SigningRequest,
+};
+use crate::issuance::words::Words;
+use crate::metrics::IssuerMetrics;
+use crate::x509::Certificate;
+
+/// One issuer's Vault or OpenBao, with the session that its requests share.
+pub struct VaultSigner {
+    session: Session,
+    path: SignPath,
+    /// The path in messages.
+    shown: String,
+}
+
+impl VaultSigner {
+    /// Prepares everything and calls nobody: the first check or sign logs in.
+    ///
+    /// # Errors
+    /// The field or object whose content cannot be used.
+    pub fn new(
+        config: &IssuerConfig,
+        material: &Material,
+        roots: &PublicRoots,
+        metrics: IssuerMetrics,
+    ) -> Result<Self, Fault> {
+        let transport = Transport::new(config, material, roots)?;
+        let session = Session::new(transport, material.credentials.clone(), metrics);
+        Ok(Self { session, path: config.vault.path.clone(), shown: config.vault.path.to_string() })
+    }
+}
+
+impl Signer for VaultSigner {
+    async fn check(&self, probe: Probe) -> Observation {
+        let (login, signing) = self.standing(probe).await;
+        let mount = match login {
+            // Vault is away: a second call would only wait for the same time limit.
+            Fact::No(SignError::Transient(_)) => Fact::Unknown,
+            Fact::Yes(()) | Fact::No(_) | Fact::Unknown => self.mount().await,
+        };
+        Observation { login, signing, mount }
+    }
+
+    async fn sign(&self, request: &SigningRequest) -> Result<Answer, SignError> {
+        let held = self.session.token().await?;
+        let (held, result) = self.post_alive(held, request.csr.pem(), Some(seconds(request.ttl))).await?;
+        match result {
+            Ok(envelope) => Ok(answer::signed(&self.shown, &envelope, &self.session.secrets(Some(&held)))?),
+            Err(Meaning::Error(error)) => Err(error),
+            Err(Meaning::EmptyCsr(words)) => Err(self.refused(words).into()),
+            Err(Meaning::TokenDead(words)) => Err(self.token_dead(words).into()),
+            Err(Meaning::Forbidden(words)) => Err(self.forbidden(words).await),
+        }
+    }
+}
+
+impl VaultSigner {
+    /// The facts about login and signing.
+    async fn standing(&self, probe: Probe) -> (Fact<()>, Fact<()>) {
+        if let Err(error) = self.session.ensure().await {
+            return (Fact::No(error), Fact::Unknown);
+        }
+        let held = match probe {
+            Probe::Skip => None,
+            Probe::Ask => match self.session.probe_token().await {
+                Ok(held) => held,
+                Err(error) => return (Fact::No(error), Fact::Unknown),
+            },
+        };
+        let facts = match held {
+            Some(held) => self.probed(held).await,
+            None => (Fact::Yes(()), Fact::Unknown),
+        };
+        if matches!(facts.0, Fact::Yes(())) {
+            self.session.learn_end().await;
+        }
+        facts
+    }
+
+    /// What the probe tells about both.
+    async fn probed(&self, held: Held) -> (Fact<()>, Fact<()>) {
+        let meaning = match self.post_alive(held, "", None).await {
+            Err(error) => return (Fact::No(error), Fact::Unknown),
+            Ok((_, Ok(_))) => return (Fact::Yes(()), Fact::Yes(())),
+            Ok((_, Err(meaning))) => meaning,
+        };
+        match meaning {
+            Meaning::EmptyCsr(_) => (Fact::Yes(()), Fact::Yes(())),
+            Meaning::TokenDead(words) => (Fact::No(self.token_dead(words).into()), Fact::Unknown),
+            Meaning::Forbidden(words) => (Fact::Yes(()), Fact::No(self.sign_forbidden(words).into())),
+            // A role's refusal is about a request, and this was none.
+            Meaning::Error(SignError::Request(_)) => (Fact::Yes(()), Fact::Unknown),
+            Meaning::Error(error) => (Fact::Yes(()), Fact::No(error)),
+        }
+    }
+
+    /// A sign call was forbidden: is it the path, or what was asked?
+    async fn forbidden(&self, words: Words) -> SignError {
+        let held = match self.session.token().await {
+            Ok(held) => held,
+            Err(error) => return error,
+        };
+        match self.post(&held, "", None).await {
+            Err(Meaning::Forbidden(words)) => self.sign_forbidden(words).into(),
+            Err(Meaning::TokenDead(words)) => self.token_dead(words).into(),
+            Err(Meaning::Error(error @ (SignError::Issuer(_) | SignError::Transient(_)))) => error,
+            Ok(_) | Err(Meaning::EmptyCsr(_) | Meaning::Error(_)) => {
+                Refusal::Parameters { path: self.shown.clone(), words }.into()
+            }
+        }
+    }
+
+    /// A call to the signing path whose token, found dead, is replaced once. The outer error is that of the login.
+    async fn post_alive(
+        &self,
+        held: Held,
+        csr: &str,
+        ttl: Option<String>,
+    ) -> Result<(Held, Result<Envelope, Meaning>), SignError> {
+        let result = self.post(&held, csr, ttl.clone()).await;
+        if !matches!(result, Err(Meaning::TokenDead(_))) || self.session.is_static() {
+            return Ok((held, result));
+        }
+        self.session.discard(&held).await;
+        let fresh = self.session.token().await?;
+        let result = self.post(&fresh, csr, ttl).await;
+        if matches!(result, Err(Meaning::TokenDead(_))) {
+            self.session.discard(&fresh).await;
+        }
+        Ok((fresh, result))
+    }
+
+    /// One call to the signing path.
+    async fn post(&self, held: &Held, csr: &str, ttl: Option<String>) -> Result<Envelope, Meaning> {
+        let call = endpoints::sign(&self.path, csr, ttl);
+        let response = match self.transport().call(call, Some(held.secret())).await {
+            Ok(response) => response,
+            Err(TransportError::Outage(outage)) => return Err(Meaning::Error(outage.into())),
+            Err(TransportError::TooLarge { status: 200 }) => return Err(self.unreadable("it is larger than 1 MiB")),
+            Err(TransportError::TooLarge { status }) => return Err(Meaning::Error(self.not_vault(status, &[]).into())),
+        };
+        let status = response.status().as_u16();
+        match (Envelope::read(response.body()), response.status().is_success()) {
+            (Some(envelope), true) => Ok(envelope),
+            (None, true) => Err(self.unreadable("it is not Vault's JSON")),
+            (None, false) => Err(Meaning::Error(self.not_vault(status, response.body()).into())),
+            (Some(envelope), false) if (300..400).contains(&status) => {
+                drop(envelope);
+                Err(Meaning::Error(self.not_vault(status, &[]).into()))
+            }
+            (Some(envelope), false) => {
+                let server = self.transport().peer().authority.as_str();
+                let secrets = self.session.secrets(Some(held));
+                Err(Heard { server, path: &self.shown, status, errors: &envelope.errors, secrets: &secrets }.sign())
+            }
+        }
+    }
+
+    /// The signing mount's certificates, asked for without a token.
+    async fn mount(&self) -> Fact<Vec<Certificate>> {
+        let mount = self.path.mount().to_owned();
+        let reference = self.path.issuer().unwrap_or("default").to_owned();
+        let answered = self.transport().call(ReadIssuer { mount: mount.clone(), reference }, None).await;
+        if let Some(certificates) = answered.as_ref().ok().and_then(|response| {
+            let envelope = ok_body(response).and_then(Envelope::read)?;
+            answer::issuer(&envelope.data)
+        }) {
+            return Fact::Yes(certificates);
+        }
+        if matches!(answered, Err(TransportError::Outage(_))) {
+            return Fact::Unknown;
+        }
+        // Mounts from before there were several issuers know this one only, and it always means the default.
+        let answered = match self.path.issuer() {
+            Some(_) => return Fact::Unknown,
+            None => self.transport().call(ReadChain { mount }, None).await,
+        };
+        let certificates = answered.ok().and_then(|response| Certificate::bundle_from_pem(ok_body(&response)?).ok());
+        certificates.filter(|certificates| !certificates.is_empty()).map_or(Fact::Unknown, Fact::Yes)
+    }
+
+    fn transport(&self) -> &Transport {
+        self.session.transport()
+    }
+
+    fn unreadable(&self, problem: &str) -> Meaning {
+        Meaning::Error(Mistrust::Unreadable { path: self.shown.clone(), problem: problem.to_owned() }.into())
+    }
+
+    fn not_vault(&self, status: u16, body: &[u8]) -> Outage {
+        self.transport().peer().not_vault(status, body)
+    }
+
+    fn refused(&self, words: Words) -> Refusal {
+        Refusal::Role { path: self.shown.clone(), words, hint: "The CSR in spec.request is empty to Vault".to_owned() }
+    }
+
+    fn sign_forbidden(&self, words: Words) -> Fault {
+        Fault::SignForbidden { path: self.shown.clone(), words }
+    }
+
+    fn token_dead(&self, words: Words) -> Fault {
+        let hint = if self.session.is_static() {
+            "It has expired, was revoked, or belongs to another server or namespace: put a new one into the Secret of \
+             spec.vault.auth.tokenSecretRef"
+        } else {
+            "It came straight from a login: does the login's role give tokens of zero uses or of another namespace, or do several \
+             servers that share no storage answer at spec.vault.server?"
+        };
+        Fault::TokenDead { words, hint: hint.to_owned() }
+    }
+}
+
+/// The body of an answer that says yes.
+fn ok_body(response: &Response<Vec<u8>>) -> Option<&[u8]> {
+    (response.status() == 200).then(|| response.body().as_slice())
+}
+
+/// A lifetime as Vault reads it. It knows whole seconds; what is left over would only be asked for in vain.
+fn seconds(ttl: Duration) -> String {
+    format!("{}s", ttl.as_secs().max(1))
+}
+
+#[cfg(test)]
+#[path = "signer_tests.rs"]
+mod tests;

@@ -1,0 +1,365 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use super::super::fake::{self, Call, Fake, Reply, config, login, refusal, text};
+use super::*;
+use crate::api::auth::Credentials;
+use crate::api::material::ServerCaBundle;
+use crate::api::{IssuerKey, IssuerKind};
+use crate::metrics::Metrics;
+use crate::x509::Csr;
+
+fn csr() -> SigningRequest {
+    let key = rcgen::KeyPair::generate().expect("a key is made");
+    let params = rcgen::CertificateParams::new(["a.example".to_owned()]).expect("the name is one");
+    let pem = params.serialize_request(&key).and_then(|csr| csr.pem()).expect("a CSR is made");
+    SigningRequest {
+        csr: Csr::from_pem(pem.as_bytes()).expect("rcgen makes a good CSR"),
+        ttl: Duration::from_secs(3_600),
+    }
+}
+
+fn pem(name: &str) -> String {
+    rcgen::generate_simple_self_signed([name.to_owned()]).expect("rcgen makes a certificate").cert.pem()
+}
+
+fn certificate() -> Reply {
+    fake::json(200, json!({"request_id": "r-1", "data": {"certificate": pem("leaf"), "ca_chain": [pem("ca")]}}))
+}
+
+fn signer_of(fake: &Fake, credentials: Credentials) -> VaultSigner {
+    let config = config(&fake.url, |_| ());
+    VaultSigner::new(&config, &fake::material(credentials), &PublicRoots::none(), fake::metrics())
+        .expect("the test's issuer is usable")
+}
+
+/// A Vault that logs in with tokens `t-1`, `t-2`, … and answers every other call by `answer`.
+async fn vault(uses: u32, answer: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> (Fake, VaultSigner) {
+    let count = AtomicU32::new(0);
+    let fake = Fake::start(move |call| {
+        if call.is_login() {
+            login(&format!("t-{}", count.fetch_add(1, Ordering::SeqCst) + 1), uses)
+        } else {
+            answer(call)
+        }
+    })
+    .await;
+    let signer = signer_of(&fake, fake::app_role());
+    (fake, signer)
+}
+
+async fn many(signer: &VaultSigner, count: usize) -> Vec<Result<Answer, SignError>> {
+    let request = csr();
+    futures::future::join_all((0..count).map(|_| signer.sign(&request))).await
+}
+
+#[tokio::test]
+async fn fifty_requests_at_once_share_one_login() {
+    let (fake, signer) = vault(0, |_| certificate()).await;
+    assert!(many(&signer, 50).await.iter().all(Result::is_ok));
+    assert_eq!((fake.logins(), fake.signs()), (1, 50));
+}
+
+#[tokio::test]
+async fn what_is_asked_is_the_csr_with_its_lifetime_and_nothing_else() {
+    let (fake, signer) = vault(0, |_| certificate()).await;
+    let request = csr();
+    let answer = signer.sign(&request).await.expect("the fake signs");
+    assert_eq!((answer.others.len(), answer.request_id.as_str()), (1, "r-1"));
+    let call = fake.calls().pop().expect("there was a call");
+    assert_eq!(call.line, "POST /v1/pki/sign/web");
+    assert_eq!(
+        call.body,
+        json!({"csr": request.csr.pem(), "ttl": "3600s", "exclude_cn_from_sans": true, "format": "pem"})
+    );
+    assert_eq!(call.header("x-vault-token"), Some("t-1"));
+    assert_eq!(call.header("x-vault-request"), Some("true"));
+    assert_eq!(fake.calls()[0].header("x-vault-token"), None);
+    assert_eq!(fake.calls()[0].body, json!({"role_id": "role-1", "secret_id": "secret-id-1"}));
+}
+
+#[tokio::test]
+async fn everybody_who_waited_for_a_failing_login_shares_its_error() {
+    let fake =
+        Fake::start(|_| Reply { after: Duration::from_millis(50), ..refusal(400, "invalid role or secret ID") }).await;
+    let signer = signer_of(&fake, fake::app_role());
+    for result in many(&signer, 50).await {
+        assert!(matches!(result, Err(SignError::Issuer(Fault::LoginRefused { .. }))), "{result:?}");
+    }
+    assert_eq!(fake.logins(), 1);
+    assert!(signer.sign(&csr()).await.is_err());
+    assert_eq!(fake.logins(), 2, "who comes later tries again");
+}
+
+#[tokio::test]
+async fn a_dead_token_is_replaced_once_for_all() {
+    let dead = |call: &Call| match call.header("x-vault-token") {
+        Some("t-1") => refusal(403, "permission denied"),
+        _ => certificate(),
+    };
+    let (fake, signer) = vault(0, dead).await;
+    assert!(many(&signer, 20).await.iter().all(Result::is_ok));
+    assert_eq!(fake.logins(), 2);
+    assert_eq!(fake.signs(), 40);
+}
+
+#[tokio::test]
+async fn a_token_dead_straight_after_its_login_is_the_issuers_fault() {
+    let (fake, signer) =
+        vault(0, |_| refusal(403, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")).await;
+    let result = signer.sign(&csr()).await;
+    assert!(matches!(result, Err(SignError::Issuer(Fault::TokenDead { .. }))), "{result:?}");
+    assert_eq!((fake.logins(), fake.signs()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_dead_static_token_is_said_at_once() {
+    let fake = Fake::start(|_| refusal(403, "permission denied")).await;
+    let signer = signer_of(&fake, Credentials::Token(SecretString::from("hvs.static")));
+    let result = signer.sign(&csr()).await;
+    assert!(matches!(result, Err(SignError::Issuer(Fault::TokenDead { .. }))), "{result:?}");
+    assert_eq!(fake.calls().len(), 1);
+    let seen = signer.check(Probe::Ask).await;
+    assert!(matches!(seen.login, Fact::No(SignError::Issuer(Fault::TokenDead { .. }))), "{seen:?}");
+}
+
+#[tokio::test]
+async fn the_end_of_a_static_token_is_read_once_and_announced() {
+    let answer = |call: &Call| match call.line.as_str() {
+        "GET /v1/auth/token/lookup-self" => {
+            fake::json(200, json!({"request_id": "r", "data": {"expire_time": "2031-02-03T04:05:06Z", "num_uses": 0}}))
+        }
+        _ => refusal(400, "\"csr\" is empty"),
+    };
+    let fake = Fake::start(answer).await;
+    let (metrics, key) = (Metrics::new(), IssuerKey::new(IssuerKind::Namespaced, "ns", "issuer"));
+    let material = fake::material(Credentials::Token(SecretString::from("hvs.static")));
+    let signer = VaultSigner::new(&config(&fake.url, |_| ()), &material, &PublicRoots::none(), metrics.issuer(&key))
+        .expect("usable");
+    for _ in 0..2 {
+        let seen = signer.check(Probe::Ask).await;
+        assert!(matches!((&seen.login, &seen.signing), (Fact::Yes(()), Fact::Yes(()))), "{seen:?}");
+    }
+    assert_eq!(fake.calls().iter().filter(|call| call.line.ends_with("/lookup-self")).count(), 1);
+    let page = metrics.encode();
+    assert!(page.contains("1927857906"), "{page}");
+}
+
+#[tokio::test]
+async fn counted_uses_are_never_overdrawn() {
+    let (fake, signer) = vault(10, |_| certificate()).await;
+    assert!(many(&signer, 30).await.iter().all(Result::is_ok));
+    assert_eq!(fake.logins(), 3);
+    for token in ["t-1", "t-2", "t-3"] {
+        let uses = fake.calls().iter().filter(|call| call.header("x-vault-token") == Some(token)).count();
+        assert_eq!(uses, 10, "{token}");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_spares_a_token_with_counted_uses() {
+    let (fake, signer) =
+        vault(10, |call| if call.body["csr"] == "" { refusal(400, "\"csr\" is empty") } else { certificate() }).await;
+    assert!(matches!(signer.check(Probe::Ask).await.signing, Fact::Yes(())));
+    assert!(matches!(signer.check(Probe::Ask).await.signing, Fact::Unknown));
+    assert_eq!((fake.logins(), fake.signs()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_forbidden_path_is_told_from_forbidden_parameters() {
+    let forbidden = "1 error occurred:\n\t* permission denied\n\n";
+    let (_fake, signer) = vault(0, move |_| refusal(403, forbidden)).await;
+    let result = signer.sign(&csr()).await;
+    assert!(matches!(result, Err(SignError::Issuer(Fault::SignForbidden { .. }))), "{result:?}");
+    let seen = signer.check(Probe::Ask).await;
+    assert!(matches!(seen.signing, Fact::No(SignError::Issuer(Fault::SignForbidden { .. }))), "{seen:?}");
+    let parameters = move |call: &Call| match call.body["csr"] == "" {
+        true => refusal(400, "\"csr\" is empty"),
+        false => refusal(403, forbidden),
+    };
+    let (fake, signer) = vault(0, parameters).await;
+    let result = signer.sign(&csr()).await;
+    assert!(matches!(result, Err(SignError::Request(Refusal::Parameters { .. }))), "{result:?}");
+    assert_eq!((fake.logins(), fake.signs()), (1, 2));
+}
+
+#[tokio::test]
+async fn the_mounts_certificates_are_asked_for_without_a_token() {
+    let (leaf, root) = (pem("ca"), pem("root"));
+    let data = json!({"request_id": "r", "data": {"certificate": leaf, "ca_chain": [leaf, root]}});
+    let answer = move |call: &Call| match call.line.as_str() {
+        "GET /v1/pki/issuer/default/json" => fake::json(200, data.clone()),
+        _ => refusal(400, "\"csr\" is empty"),
+    };
+    let (fake, signer) = vault(0, answer).await;
+    let seen = signer.check(Probe::Skip).await;
+    assert!(matches!(&seen.mount, Fact::Yes(certificates) if certificates.len() == 2), "{seen:?}");
+    let call = fake.calls().pop().expect("there was a call");
+    assert_eq!(call.header("x-vault-token"), None);
+    assert_eq!(fake.signs(), 0, "a skipped probe asks nothing");
+}
+
+#[tokio::test]
+async fn an_old_mount_shows_its_chain_as_bare_pem() {
+    let chain = format!("{}{}", pem("ca"), pem("root"));
+    let answer = move |call: &Call| match call.line.as_str() {
+        "GET /v1/pki/ca_chain" => text(200, &chain),
+        _ => refusal(404, "unsupported path"),
+    };
+    let (_fake, signer) = vault(0, answer).await;
+    assert!(matches!(signer.check(Probe::Skip).await.mount, Fact::Yes(certificates) if certificates.len() == 2));
+    let (_fake, signer) = vault(0, |_| refusal(403, "permission denied")).await;
+    assert!(matches!(signer.check(Probe::Skip).await.mount, Fact::Unknown));
+}
+
+#[tokio::test]
+async fn an_echoed_secret_is_not_shown() {
+    let echo = |call: &Call| {
+        let token = call.header("x-vault-token").unwrap_or_default().to_owned();
+        refusal(400, &format!("role says {token} and secret-id-1"))
+    };
+    let (_fake, signer) = vault(0, echo).await;
+    let error = signer.sign(&csr()).await.expect_err("the fake refuses");
+    let shown = format!("{error} {error:?}");
+    assert!(!shown.contains("t-1") && !shown.contains("secret-id-1"), "{shown}");
+    assert!(shown.contains("role says [redacted] and [redacted]"), "{shown}");
+    let fake = Fake::start(|call| refusal(400, &format!("no such {}", call.body["secret_id"]))).await;
+    let error = signer_of(&fake, fake::app_role()).sign(&csr()).await.expect_err("the fake refuses");
+    assert!(!format!("{error} {error:?}").contains("secret-id-1"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_not_vaults_is_not_echoed() {
+    let (_fake, signer) = vault(0, |_| text(502, "<html>internal-host-17</html>")).await;
+    let error = signer.sign(&csr()).await.expect_err("this is no Vault");
+    assert!(matches!(error, SignError::Transient(Outage::NotVault { status: 502, .. })), "{error:?}");
+    assert!(!format!("{error:?}").contains("internal-host-17"));
+    let (_fake, signer) = vault(0, |_| text(200, "<html>internal-host-17</html>")).await;
+    let error = signer.sign(&csr()).await.expect_err("this is no Vault");
+    assert!(matches!(error, SignError::Untrusted(Mistrust::Unreadable { .. })), "{error:?}");
+    assert!(!format!("{error:?}").contains("internal-host-17"));
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let (thief, _) = vault(0, |_| certificate()).await;
+    let target = thief.url.clone();
+    let away = move |_: &Call| Reply { head: format!("location: {target}/v1/pki/sign/web\r\n"), ..text(307, "") };
+    let (fake, signer) = vault(0, away).await;
+    let error = signer.sign(&csr()).await.expect_err("the fake redirects");
+    assert!(error.to_string().contains("redirect"), "{error}");
+    assert_eq!((thief.calls().len(), fake.signs()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_huge_answer_is_not_read_to_its_end() {
+    let huge = "x".repeat(8 << 20);
+    let (_fake, signer) = vault(0, move |_| text(200, &huge)).await;
+    let error = signer.sign(&csr()).await.expect_err("nobody's certificate has 8 MiB");
+    assert!(
+        matches!(&error, SignError::Untrusted(Mistrust::Unreadable { problem, .. }) if problem.contains("1 MiB")),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_base_path_and_a_namespace_are_kept() {
+    let fake = Fake::start(|call| if call.is_login() { login("t", 0) } else { certificate() }).await;
+    let config = config(&format!("{}/base/", fake.url), |vault| {
+        vault["namespace"] = "team/a".into();
+        vault["path"] = "a/b/issuer/blue/sign/web".into();
+    });
+    let signer = VaultSigner::new(&config, &fake::material(fake::app_role()), &PublicRoots::none(), fake::metrics())
+        .expect("usable");
+    assert!(signer.sign(&csr()).await.is_ok());
+    let calls = fake.calls();
+    assert_eq!(calls[0].line, "POST /base/v1/auth/approle/login");
+    assert_eq!(calls[1].line, "POST /base/v1/a/b/issuer/blue/sign/web");
+    assert!(calls.iter().all(|call| call.header("x-vault-namespace") == Some("team/a")));
+}
+
+#[tokio::test]
+async fn a_refused_connection_and_an_unknown_name_are_told_apart() {
+    let free = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        listener.local_addr().expect("it is bound").port()
+    };
+    for (server, expected) in [
+        (format!("http://127.0.0.1:{free}"), "refused"),
+        ("http://no-such-host.invalid:8200".to_owned(), "name not found"),
+    ] {
+        let config = config(&server, |_| ());
+        let signer =
+            VaultSigner::new(&config, &fake::material(fake::app_role()), &PublicRoots::none(), fake::metrics());
+        let error = signer.expect("usable").sign(&csr()).await.expect_err("nobody is there");
+        assert!(
+            matches!(&error, SignError::Transient(Outage::Unreachable { class, .. }) if *class == expected),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn https_to_a_plain_server_says_so() {
+    let fake = Fake::start(|_| text(400, "")).await;
+    let config = config(&fake.url.replace("http://", "https://"), |_| ());
+    let mut material = fake::material(fake::app_role());
+    material.server_ca = Some(ServerCaBundle { field: "spec.vault.caBundle".to_owned(), pem: pem("ca").into_bytes() });
+    let signer = VaultSigner::new(&config, &material, &PublicRoots::none(), fake::metrics()).expect("usable");
+    let error = signer.sign(&csr()).await.expect_err("the server speaks plain http");
+    assert!(error.to_string().contains("must begin with http://"), "{error}");
+}
+
+#[tokio::test]
+async fn plain_http_to_a_tls_server_says_so() {
+    let fake = Fake::start(|_| text(400, "Client sent an HTTP request to an HTTPS server.\n")).await;
+    let error = signer_of(&fake, fake::app_role()).sign(&csr()).await.expect_err("the server speaks TLS");
+    assert!(error.to_string().contains("must begin with https://"), "{error}");
+}
+
+#[track_caller]
+fn unusable(edit: impl FnOnce(&mut Value), bytes: impl FnOnce(&mut Material), field: &str) {
+    let config = config("https://vault.example:8200", edit);
+    let mut material = fake::material(fake::app_role());
+    bytes(&mut material);
+    let result = VaultSigner::new(&config, &material, &PublicRoots::none(), fake::metrics());
+    let error = result.err().expect("the material is unusable").to_string();
+    assert!(error.starts_with(field), "{error}");
+}
+
+#[test]
+fn bytes_that_are_no_certificates_are_said_with_their_field() {
+    let bundle =
+        |field: &str, pem: &str| Some(ServerCaBundle { field: field.to_owned(), pem: pem.as_bytes().to_vec() });
+    let inline = "spec.vault.caBundle";
+    unusable(|_| (), |_| (), "spec.vault: no CA bundle");
+    for rubbish in ["", "rubbish", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        unusable(
+            |vault| vault["caBundle"] = "AA==".into(),
+            |material| material.server_ca = bundle(inline, rubbish),
+            inline,
+        );
+        unusable(
+            |vault| vault["caBundleSecretRef"] = json!({"name": "ca"}),
+            |material| material.server_ca = bundle("spec.vault.caBundleSecretRef", rubbish),
+            "spec.vault.caBundleSecretRef names Secret ca, key ca.crt",
+        );
+    }
+    let client = |vault: &mut Value| {
+        vault["clientCertSecretRef"] = json!({"name": "own"});
+        vault["clientKeySecretRef"] = json!({"name": "own"});
+    };
+    let tls = |certificate: String, key: String| {
+        move |material: &mut Material| {
+            material.server_ca = Some(ServerCaBundle { field: inline.to_owned(), pem: pem("ca").into_bytes() });
+            let key = SecretString::from(key);
+            material.client_tls = Some(crate::api::material::ClientTls { certificate: certificate.into_bytes(), key });
+        }
+    };
+    let other = rcgen::KeyPair::generate().expect("a key is made").serialize_pem();
+    unusable(client, tls("x".to_owned(), other.clone()), "spec.vault.clientCertSecretRef");
+    unusable(client, tls(pem("own"), "x".to_owned()), "spec.vault.clientKeySecretRef");
+    unusable(client, tls(pem("own"), other), "spec.vault.clientKeySecretRef");
+}

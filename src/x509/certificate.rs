@@ -1,0 +1,370 @@
+//! A parsed certificate (RFC 5280): names, validity, key, and the two questions a path is made of: is it self-signed, and
+//! did that other certificate's key sign it?
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use x509_parser::asn1_rs::FromDer;
+use x509_parser::certificate::X509Certificate;
+
+use super::blocks::{self, PemError};
+use super::extensions::Extensions;
+use super::names::{self, SubjectAltNames};
+use super::signature::{self, Verification};
+
+/// The largest bundle that is read: cert-manager's own limit for one.
+const LARGEST_BUNDLE: usize = 330_000;
+
+/// One certificate. Cheap to clone; equal when every byte is.
+#[derive(Clone)]
+pub struct Certificate(Arc<Content>);
+
+struct Content {
+    der: Vec<u8>,
+    sha256: String,
+    subject: String,
+    subject_der: Vec<u8>,
+    issuer: String,
+    issuer_der: Vec<u8>,
+    serial: String,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    public_key: Vec<u8>,
+    common_name: Option<String>,
+    extensions: Extensions,
+}
+
+/// Why bytes are no certificate, or a text no bundle of them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// The text is not PEM.
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    /// A block of the bundle is something else.
+    #[error("PEM block {block} is a {label}, and only CERTIFICATE belongs here")]
+    Label {
+        /// Which block, from 1.
+        block: usize,
+        /// What it is.
+        label: String,
+    },
+    /// A block of the bundle holds no usable certificate.
+    #[error("PEM block {block}: {problem}")]
+    Block {
+        /// Which block, from 1.
+        block: usize,
+        /// What is wrong with it.
+        problem: Box<CertificateError>,
+    },
+    /// The bytes are not an X.509 certificate.
+    #[error("it is not an X.509 certificate in DER")]
+    NotACertificate,
+    /// A certificate, and then more.
+    #[error("{0} bytes follow the certificate")]
+    TrailingBytes(usize),
+    /// It contradicts itself or an extension cannot be read.
+    #[error("the certificate cannot be used: {0}")]
+    Unusable(String),
+}
+
+impl Certificate {
+    /// Reads one certificate that fills `der` to its end.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn from_der(der: Vec<u8>) -> Result<Self, CertificateError> {
+        let (rest, parsed) = X509Certificate::from_der(&der).map_err(|_| CertificateError::NotACertificate)?;
+        if !rest.is_empty() {
+            return Err(CertificateError::TrailingBytes(rest.len()));
+        }
+        if parsed.signature_algorithm != parsed.tbs_certificate.signature {
+            let problem = "it names two different signature algorithms";
+            return Err(CertificateError::Unusable(problem.to_owned()));
+        }
+        let content = Content {
+            sha256: names::hex(ring::digest::digest(&ring::digest::SHA256, &der).as_ref()),
+            subject: names::distinguished(parsed.subject()),
+            subject_der: parsed.subject().as_raw().to_vec(),
+            issuer: names::distinguished(parsed.issuer()),
+            issuer_der: parsed.issuer().as_raw().to_vec(),
+            serial: names::hex(parsed.raw_serial()),
+            not_before: timestamp(parsed.validity().not_before.timestamp()),
+            not_after: timestamp(parsed.validity().not_after.timestamp()),
+            public_key: parsed.public_key().raw.to_vec(),
+            common_name: names::common_name(parsed.subject()),
+            extensions: Extensions::read(parsed.extensions().iter()).map_err(CertificateError::Unusable)?,
+            der: der.clone(),
+        };
+        Ok(Self(Arc::new(content)))
+    }
+
+    /// Reads a PEM bundle of one or more certificates, in its order. Text around the blocks is explanation.
+    ///
+    /// # Errors
+    /// Which block is wrong, and how.
+    pub fn bundle_from_pem(pem: &[u8]) -> Result<Vec<Self>, CertificateError> {
+        let numbered = (1..).zip(blocks::read(pem, LARGEST_BUNDLE)?);
+        numbered
+            .map(|(block, content)| match content.label.as_str() {
+                "CERTIFICATE" => Self::from_der(content.der)
+                    .map_err(|problem| CertificateError::Block { block, problem: Box::new(problem) }),
+                _ => Err(CertificateError::Label { block, label: content.label }),
+            })
+            .collect()
+    }
+
+    /// The certificate as it was given.
+    pub fn der(&self) -> &[u8] {
+        &self.0.der
+    }
+
+    /// The certificate in PEM: 64 columns, LF, a final line end.
+    pub fn to_pem(&self) -> String {
+        let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+        pem::encode_config(&pem::Pem::new("CERTIFICATE", self.der()), config)
+    }
+
+    /// SHA-256 of the DER, in lower-case hex.
+    pub fn sha256(&self) -> &str {
+        &self.0.sha256
+    }
+
+    /// The subject, for people: `O=Example, CN=Root`, or `(empty)`.
+    pub fn subject(&self) -> &str {
+        &self.0.subject
+    }
+
+    /// The issuer, for people.
+    pub fn issuer(&self) -> &str {
+        &self.0.issuer
+    }
+
+    /// The serial number, in lower-case hex.
+    pub fn serial(&self) -> &str {
+        &self.0.serial
+    }
+
+    /// The first second of its life.
+    pub fn not_before(&self) -> Timestamp {
+        self.0.not_before
+    }
+
+    /// The last second of its life.
+    pub fn not_after(&self) -> Timestamp {
+        self.0.not_after
+    }
+
+    /// The SubjectPublicKeyInfo, in DER.
+    pub fn public_key(&self) -> &[u8] {
+        &self.0.public_key
+    }
+
+    /// The names it speaks for.
+    pub fn sans(&self) -> &SubjectAltNames {
+        &self.0.extensions.sans
+    }
+
+    /// The common name of the subject.
+    pub fn common_name(&self) -> Option<&str> {
+        self.0.common_name.as_deref()
+    }
+
+    /// Whether basicConstraints say CA:TRUE.
+    pub fn is_ca(&self) -> bool {
+        self.0.extensions.ca
+    }
+
+    /// Whether it may sign a certificate below which there are `below` more CA certificates: CA:TRUE, a path length that
+    /// allows it, and no keyUsage without keyCertSign.
+    pub fn may_sign(&self, below: usize) -> bool {
+        let extensions = &self.0.extensions;
+        let long_enough =
+            extensions.path_length.is_none_or(|most| below <= usize::try_from(most).unwrap_or(usize::MAX));
+        extensions.ca && long_enough && extensions.signs_certificates.unwrap_or(true)
+    }
+
+    /// Whether it names `issuer` as its issuer. Names are not proof: see [`Self::verify_signature_by`].
+    pub fn names_as_issuer(&self, issuer: &Certificate) -> bool {
+        self.0.issuer_der == issuer.0.subject_der
+    }
+
+    /// Whether the key of `issuer` signed this certificate.
+    pub fn verify_signature_by(&self, issuer: &Certificate) -> Verification {
+        // Both were parsed when they were made; keeping the parsed form would tie every value to a lifetime.
+        let (Ok((_, signed)), Ok((_, by))) =
+            (X509Certificate::from_der(self.der()), X509Certificate::from_der(issuer.der()))
+        else {
+            return Verification::Invalid;
+        };
+        signature::check(
+            by.public_key(),
+            &signed.signature_algorithm,
+            &signed.signature_value,
+            signed.tbs_certificate.as_ref(),
+        )
+    }
+
+    /// Whether subject and issuer are one name and its own key signed it.
+    pub fn is_self_signed(&self) -> bool {
+        self.names_as_issuer(self) && self.verify_signature_by(self) == Verification::Valid
+    }
+}
+
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.der() == other.der()
+    }
+}
+
+impl Eq for Certificate {}
+
+impl Hash for Certificate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.der().hash(state);
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Certificate({}, sha256 {})", self.subject(), self.sha256())
+    }
+}
+
+/// RFC 5280's "no well-defined end" (9999-12-31 23:59:59) lies a day beyond jiff's last timestamp: it is held at the edge.
+fn timestamp(seconds: i64) -> Timestamp {
+    let edge = if seconds > 0 { Timestamp::MAX } else { Timestamp::MIN };
+    Timestamp::from_second(seconds).unwrap_or(edge)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::x509::testing::{Authority, P521_LEAF, P521_ROOT, PSS_ROOT, bundle, parse_one};
+
+    #[test]
+    fn facts_are_those_openssl_prints() {
+        let root = Authority::new("Root");
+        let certificate = root.signs(&Authority::new("Intermediate"), 2035);
+        let printed = crate::x509::testing::openssl_x509(
+            &certificate,
+            &["-noout", "-serial", "-fingerprint", "-sha256", "-subject", "-issuer", "-enddate"],
+        );
+        let fingerprint: Vec<String> = certificate
+            .sha256()
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| String::from_utf8_lossy(pair).to_uppercase())
+            .collect();
+        let serial = certificate.serial().trim_start_matches("00").to_uppercase();
+        assert!(printed.contains(&format!("serial={serial}")), "{printed}");
+        assert!(printed.contains(&fingerprint.join(":")), "{printed}");
+        assert!(
+            printed.contains("subject=CN = Intermediate\nissuer=CN = Root\nnotAfter=Jan  1 00:00:00 2035 GMT"),
+            "{printed}"
+        );
+        assert_eq!((certificate.subject(), certificate.issuer()), ("CN=Intermediate", "CN=Root"));
+        assert_eq!(certificate.common_name(), Some("Intermediate"));
+        assert_eq!(certificate.not_after().to_string(), "2035-01-01T00:00:00Z");
+        assert_eq!(certificate.not_before().to_string(), "2020-01-01T00:00:00Z");
+        assert!(certificate.is_ca() && !certificate.is_self_signed());
+    }
+
+    #[test]
+    fn a_bundle_comes_back_as_it_was() {
+        let (a, b) = (Authority::new("A").root(2035), Authority::new("B").root(2036));
+        let pem = format!("# two roots\n{}between\n{}", a.to_pem(), b.to_pem());
+        assert_eq!(Certificate::bundle_from_pem(pem.as_bytes()), Ok(vec![a.clone(), b]));
+        assert!(a.to_pem().ends_with("-----END CERTIFICATE-----\n") && !a.to_pem().contains('\r'));
+        assert!(a.to_pem().lines().all(|line| line.len() <= 64));
+    }
+
+    #[track_caller]
+    fn refuses(pem: &str, words: &str) {
+        let error = Certificate::bundle_from_pem(pem.as_bytes()).expect_err("an error");
+        assert_eq!(error.to_string(), words);
+    }
+
+    #[test]
+    fn a_bundle_with_one_wrong_block_is_refused_whole() {
+        let root = Authority::new("A").root(2035);
+        let pem = root.to_pem();
+        refuses("", "it holds no PEM block (a line such as -----BEGIN CERTIFICATE-----)");
+        refuses(
+            &format!("{pem}-----BEGIN PRIVATE KEY-----\nAQI=\n-----END PRIVATE KEY-----\n"),
+            "PEM block 2 is a PRIVATE KEY, and only CERTIFICATE belongs here",
+        );
+        refuses(
+            &format!("{pem}-----BEGIN CERTIFICATE-----\nAQI=\n-----END CERTIFICATE-----\n"),
+            "PEM block 2: it is not an X.509 certificate in DER",
+        );
+        let longer = pem::encode(&pem::Pem::new("CERTIFICATE", [root.der(), &[0, 0]].concat()));
+        refuses(&longer, "PEM block 1: 2 bytes follow the certificate");
+        refuses(&"x".repeat(330_001), "it has 330001 bytes, and at most 330000 are read");
+    }
+
+    #[test]
+    fn both_places_must_name_the_same_signature_algorithm() {
+        let mut der = Authority::new("A").root(2035).der().to_vec();
+        let ecdsa_with_sha256 = [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+        let outer = der.windows(8).rposition(|window| window == ecdsa_with_sha256).expect("the algorithm");
+        der[outer + 7] = 3;
+        let words = "the certificate cannot be used: it names two different signature algorithms";
+        assert_eq!(Certificate::from_der(der).expect_err("an error").to_string(), words);
+    }
+
+    #[test]
+    fn a_signature_belongs_to_one_key() {
+        let (root, other) = (Authority::new("Root"), Authority::new("Root"));
+        let child = root.signs(&Authority::new("Child"), 2035);
+        assert_eq!(child.verify_signature_by(&root.root(2040)), Verification::Valid);
+        assert_eq!(child.verify_signature_by(&other.root(2040)), Verification::Invalid);
+        assert!(root.root(2040).is_self_signed());
+        assert!(!other.signs(&root, 2040).is_self_signed(), "equal names are not a self-signature");
+        let mut broken = child.der().to_vec();
+        *broken.last_mut().expect("a byte") ^= 1;
+        let broken = Certificate::from_der(broken).expect("a certificate");
+        assert_eq!(broken.verify_signature_by(&root.root(2040)), Verification::Invalid);
+    }
+
+    #[test]
+    fn what_cannot_be_checked_is_unsupported_and_not_invalid() {
+        let (p521, pss) = (parse_one(P521_ROOT), parse_one(PSS_ROOT));
+        let unsupported = |name: &str| Verification::Unsupported(name.to_owned());
+        assert_eq!(p521.verify_signature_by(&p521), unsupported("ECDSA with SHA-512 by a P-521 key"));
+        assert_eq!(parse_one(P521_LEAF).verify_signature_by(&p521), unsupported("ECDSA with SHA-512 by a P-521 key"));
+        assert_eq!(pss.verify_signature_by(&pss), unsupported("RSA-PSS"));
+        assert!(!pss.is_self_signed() && !p521.is_self_signed());
+        assert_eq!(pss.verify_signature_by(&p521), Verification::Invalid, "another kind of key cannot have made it");
+    }
+
+    #[test]
+    fn a_certificate_without_end_is_held_at_the_edge_of_time() {
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.not_after = rcgen::date_time_ymd(9999, 12, 31);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let made = parameters.self_signed(&key).expect("a certificate");
+        let certificate = Certificate::from_der(made.der().to_vec()).expect("a certificate");
+        assert_eq!(certificate.not_after(), Timestamp::MAX);
+    }
+
+    #[test]
+    fn debug_is_one_short_line() {
+        let root = Authority::new("Root").root(2035);
+        assert_eq!(format!("{root:?}"), format!("Certificate(CN=Root, sha256 {})", root.sha256()));
+        assert_eq!(bundle(&[&root, &root]).matches("BEGIN").count(), 2);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(mut der in proptest::collection::vec(proptest::num::u8::ANY, 0..200), at in 0usize..300, with: u8) {
+            let _ = Certificate::from_der(der.clone());
+            let _ = Certificate::bundle_from_pem(&der);
+            der = parse_one(P521_ROOT).der().to_vec();
+            let at = at % der.len();
+            der[at] = with;
+            let _ = Certificate::from_der(der);
+        }
+    }
+}

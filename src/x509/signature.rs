@@ -1,0 +1,83 @@
+//! Did this key make that signature? With three answers, because the library knows only some algorithms, and "unknown" must
+//! never be reported as "forged".
+
+use x509_parser::asn1_rs::BitString;
+use x509_parser::error::X509Error;
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
+
+/// What is known of a signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verification {
+    /// The key made it.
+    Valid,
+    /// The key did not make it.
+    Invalid,
+    /// Nobody here can tell; the algorithm is named for the person who must choose another.
+    Unsupported(String),
+}
+
+const RSA_PSS: &str = "1.2.840.113549.1.1.10";
+
+/// Checks one signature over `signed`.
+pub(super) fn check(
+    key: &SubjectPublicKeyInfo<'_>,
+    algorithm: &AlgorithmIdentifier<'_>,
+    signature: &BitString<'_>,
+    signed: &[u8],
+) -> Verification {
+    let (signs, holds) = (algorithm.algorithm.to_id_string(), key.algorithm.algorithm.to_id_string());
+    if family(&signs) != family(&holds) {
+        return Verification::Invalid;
+    }
+    // The library ignores the salt length in the parameters, so its "no" to RSA-PSS would mean nothing.
+    if signs == RSA_PSS {
+        return Verification::Unsupported("RSA-PSS".to_owned());
+    }
+    if let Some(bits) = rsa_bits(key).filter(|bits| !(2_048..=8_192).contains(bits)) {
+        return Verification::Unsupported(format!("RSA with a key of {bits} bits"));
+    }
+    match x509_parser::verify::verify_signature(key, algorithm, signature, signed) {
+        Ok(()) => Verification::Valid,
+        Err(X509Error::SignatureUnsupportedAlgorithm) => Verification::Unsupported(describe(&signs, key)),
+        Err(_) => Verification::Invalid,
+    }
+}
+
+/// The kind of key that an algorithm belongs to: a signature of one kind is never made by a key of another.
+fn family(oid: &str) -> &str {
+    match oid {
+        rsa if rsa.starts_with("1.2.840.113549.1.1.") || rsa == "1.3.14.3.2.29" => "RSA",
+        ec if ec.starts_with("1.2.840.10045.") => "EC",
+        other => other,
+    }
+}
+
+fn rsa_bits(key: &SubjectPublicKeyInfo<'_>) -> Option<usize> {
+    match key.parsed() {
+        Ok(PublicKey::RSA(rsa)) => Some(rsa.modulus.iter().skip_while(|byte| **byte == 0).count() * 8),
+        _ => None,
+    }
+}
+
+/// Names an algorithm that cannot be checked, in the words of whoever chose it.
+fn describe(signs: &str, key: &SubjectPublicKeyInfo<'_>) -> String {
+    let name = match signs {
+        "1.2.840.10045.4.1" => "ECDSA with SHA-1",
+        "1.2.840.10045.4.3.1" => "ECDSA with SHA-224",
+        "1.2.840.10045.4.3.2" => "ECDSA with SHA-256",
+        "1.2.840.10045.4.3.3" => "ECDSA with SHA-384",
+        "1.2.840.10045.4.3.4" => "ECDSA with SHA-512",
+        "1.2.840.113549.1.1.4" => "RSA with MD5",
+        "1.3.101.113" => "Ed448",
+        other => return format!("the algorithm {other}"),
+    };
+    let curve = key.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+    match curve.map(|oid| oid.to_id_string()).as_deref() {
+        Some("1.2.840.10045.3.1.7") => format!("{name} by a P-256 key"),
+        Some("1.3.132.0.34") => format!("{name} by a P-384 key"),
+        Some("1.3.132.0.35") => format!("{name} by a P-521 key"),
+        Some(other) => format!("{name} by a key on the curve {other}"),
+        None => name.to_owned(),
+    }
+}
