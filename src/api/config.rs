@@ -412,7 +412,7 @@ mod tests {
         refused("spec.vault", |spec| spec["vault"]["clientCertSecretRef"] = serde_json::json!({"name": "t"}));
         refused("spec.trust.anchors[0]", |spec| spec["trust"] = serde_json::json!({"anchors": [{}]}));
         refused("spec.certificates.maxDuration", |spec| {
-            spec["certificates"] = serde_json::json!({"maxDuration": "1 day"})
+            spec["certificates"] = serde_json::json!({"maxDuration": "1 day"});
         });
         refused("spec.certificates.defaultDuration", |spec| {
             spec["certificates"] = serde_json::json!({"maxDuration": "1h", "defaultDuration": "2h"});

@@ -131,6 +131,7 @@ pub struct VaultSpec {
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(
         validation = Rule::new("!self.matches('(^|/)[.][.]?(/|$)')").message("must not hold the segments . or .."),
+        validation = Rule::new("!self.matches('^/?v1/sign/[^/]+$')").message("names no mount; write <mount>/sign/<role>"),
         validation = Rule::new("!self.matches('(^|/)issue/[^/]+$')").message("ends in issue/<role>, which makes Vault create a key of its own; write sign/<role>"),
         validation = Rule::new("self.matches('(^|/)issue/[^/]+$') || self.matches('^(/?v1/|/)?([A-Za-z0-9_.~@:+=-]+/)+sign/[A-Za-z0-9_.~@:+=-]+$')").message("must be <mount>/sign/<role> or <mount>/issuer/<ref>/sign/<role>")
     )]
@@ -190,10 +191,12 @@ pub struct AppRoleSpec {
 pub struct SecretKeySelector {
     /// The object's name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("must be an object's name: lower-case letters, digits, '-' and '.'"))]
     pub name: String,
     /// The key in its data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[-._a-zA-Z0-9]*$')").message("must be a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.'"))]
     pub key: Option<String>,
 }
 

@@ -103,7 +103,8 @@ struct Inbox {
 }
 
 fn build(client: Client, args: &RunArgs) -> anyhow::Result<(Arc<Context>, Stores, Inbox)> {
-    let namespace = match &args.cluster_resource_namespace {
+    let named = args.cluster_resource_namespace.as_ref().filter(|namespace| !namespace.is_empty());
+    let namespace = match named {
         Some(namespace) => namespace.clone(),
         None => {
             own_namespace().context("set --cluster-resource-namespace: the controller's own namespace is not known")?

@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(one, other);
         assert_eq!(one.bundle_pem(), other.bundle_pem());
         assert_eq!((one.certificates().len(), one.origin()), (2, Origin::Configured));
-        assert!(one.certificates().is_sorted_by_key(|certificate| certificate.sha256()));
+        assert!(one.certificates().is_sorted_by_key(Certificate::sha256));
     }
 
     #[test]

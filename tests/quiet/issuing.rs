@@ -37,5 +37,10 @@ async fn mesh_shaped(shared: Arc<Shared>) -> Outcome {
     let ready = request.duration("1h").create(&plane.kube).await?.ready(SOON).await?;
     anyhow::ensure!(ca_of(&ready)?.trim() == recipe.root_pem().trim(), "status.ca is the original root");
     openssl::verify(&certificate_of(&ready)?, recipe.root_pem()).await?;
+    let signed = shared
+        .ours
+        .metric("vault_mesh_issuer_signs_total", &["namespace=\"mesh-shaped\"", "outcome=\"issued\""])
+        .await?;
+    anyhow::ensure!(signed == 1.0, "one sign was counted, found {signed}");
     Ok(())
 }

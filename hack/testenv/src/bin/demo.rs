@@ -1,6 +1,9 @@
 //! `hack/demo`: the main job, step by step and in plain words, on real peers. `demo PROGRAM [--keep]`.
 
-#![allow(clippy::disallowed_methods, reason = "the environment of tests reads the clock, the environment and starts tasks")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the environment of tests reads the clock, the environment and starts tasks"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
