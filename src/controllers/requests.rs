@@ -1,4 +1,4 @@
-//! A request → an attempt → a verdict → its status. Read [`reconcile`], then [`attempt`]: the straight line of the program.
+//! A request → an attempt → a verdict → its status. Read `reconcile`, then `attempt`: the straight line of the program.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
