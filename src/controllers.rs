@@ -9,9 +9,9 @@ use std::num::NonZeroUsize;
 
 use kube::Client;
 use kube::runtime::reflector::Store;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use crate::api::IssuerKey;
+use crate::api::{IssuerKey, IssuerKind};
 use crate::cluster::events::Events;
 use crate::cluster::references::References;
 use crate::issuance::servers::AllowedServers;
@@ -42,10 +42,31 @@ pub struct Context {
     pub roots: PublicRoots,
     /// What was set on the command line.
     pub settings: Settings,
+    /// True once the process is to end.
+    pub stopped: watch::Receiver<bool>,
     /// Has an issuer looked at.
     pub look_at: mpsc::UnboundedSender<IssuerKey>,
-    /// Has the requests that wait for an issuer tried.
-    pub wake: mpsc::UnboundedSender<IssuerKey>,
+    /// Has the requests tried that wait for an issuer.
+    pub wake: mpsc::UnboundedSender<Wake>,
+}
+
+/// Which requests are to be tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wake {
+    /// Those that name this issuer.
+    Issuer(IssuerKey),
+    /// Those that name an issuer of this kind.
+    Kind(IssuerKind),
+}
+
+impl Wake {
+    /// Whether a request that names `issuer` is meant.
+    pub fn means(&self, issuer: &IssuerKey) -> bool {
+        match self {
+            Self::Issuer(key) => key == issuer,
+            Self::Kind(kind) => *kind == issuer.kind,
+        }
+    }
 }
 
 /// What was set on the command line.

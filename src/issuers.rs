@@ -3,7 +3,7 @@
 mod live;
 mod turns;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use kube::core::SelectorExt as _;
@@ -13,14 +13,24 @@ pub use turns::{Turn, Turns};
 
 use crate::api::{IssuerKey, IssuerKind};
 use crate::issuance::signer::Signer;
+use crate::issuance::triage::Ignored;
 use crate::issuance::trust::Anchors;
 use crate::issuance::verdict::{NotIssued, Waiting};
 
 /// Every issuer that is there, by name.
-pub struct Issuers<S>(RwLock<HashMap<IssuerKey, Known<S>>>);
+pub struct Issuers<S>(RwLock<Shown<S>>);
+
+/// What the watches have shown.
+struct Shown<S> {
+    known: HashMap<IssuerKey, Known<S>>,
+    /// The kinds whose watch has shown everything that was there: only then is an issuer known to be missing.
+    listed: HashSet<IssuerKind>,
+}
 
 /// One issuer that is there.
 enum Known<S> {
+    /// A watch has shown it; nothing is known of it yet.
+    Unseen,
     /// Its spec or what it names cannot be used.
     Unusable,
     /// It can be asked.
@@ -29,7 +39,7 @@ enum Known<S> {
 
 impl<S> Default for Issuers<S> {
     fn default() -> Self {
-        Self(RwLock::default())
+        Self(RwLock::new(Shown { known: HashMap::new(), listed: HashSet::new() }))
     }
 }
 
@@ -45,14 +55,23 @@ impl<S: Signer> Issuers<S> {
         labels: Option<&BTreeMap<String, String>>,
     ) -> Result<(Arc<Live<S>>, Anchors), NotIssued> {
         let waiting = |waiting| NotIssued::Waiting(key.clone(), waiting);
-        let live = match self.read().get(key) {
-            None => return Err(waiting(Waiting::IssuerMissing)),
+        let shown = self.read();
+        let live = match shown.known.get(key) {
+            None if shown.listed.contains(&key.kind) => return Err(waiting(Waiting::IssuerMissing)),
+            None | Some(Known::Unseen) => return Err(NotIssued::Ignored(Ignored::IssuerUnseen)),
             Some(Known::Unusable) => return Err(waiting(Waiting::IssuerNotReady)),
             Some(Known::Live(live)) => Arc::clone(live),
         };
+        drop(shown);
         let selector = &live.config().namespaces;
-        if !selector.selects_all() && !labels.is_some_and(|labels| selector.matches(labels)) {
-            return Err(waiting(Waiting::NamespaceNotSelected));
+        if !selector.selects_all() {
+            let labels = labels.ok_or(NotIssued::Ignored(Ignored::NamespaceUnseen))?;
+            if !selector.matches(labels) {
+                return Err(waiting(Waiting::NamespaceNotSelected));
+            }
+        }
+        if !live.was_checked() {
+            return Err(NotIssued::Ignored(Ignored::IssuerUnseen));
         }
         let anchors = live.admit().map_err(waiting)?;
         Ok((live, anchors))
@@ -68,37 +87,47 @@ impl<S: Signer> Issuers<S> {
         origin: &Origin,
         make: impl FnOnce() -> Result<Live<S>, E>,
     ) -> Result<Arc<Live<S>>, E> {
-        if let Some(Known::Live(live)) = self.read().get(key)
+        if let Some(Known::Live(live)) = self.read().known.get(key)
             && live.origin() == origin
         {
             return Ok(Arc::clone(live));
         }
         let made = make().map(Arc::new);
         let known = made.as_ref().map_or(Known::Unusable, |live| Known::Live(Arc::clone(live)));
-        self.write().insert(key.clone(), known);
+        self.write().known.insert(key.clone(), known);
         made
+    }
+
+    /// The watch of one kind has shown everything that is there.
+    pub fn listed(&self, kind: IssuerKind) {
+        self.write().listed.insert(kind);
+    }
+
+    /// A watch shows the issuer; requests that name it have to wait until it was looked at.
+    pub fn expect(&self, key: IssuerKey) {
+        self.write().known.entry(key).or_insert(Known::Unseen);
     }
 
     /// The issuer is there, and cannot be used.
     pub fn unusable(&self, key: &IssuerKey) {
-        self.write().insert(key.clone(), Known::Unusable);
+        self.write().known.insert(key.clone(), Known::Unusable);
     }
 
     /// The issuer is gone, and its session with it.
     pub fn forget(&self, key: &IssuerKey) {
-        self.write().remove(key);
+        self.write().known.remove(key);
     }
 
     /// The issuers of one kind.
     pub fn keys(&self, kind: IssuerKind) -> Vec<IssuerKey> {
-        self.read().keys().filter(|key| key.kind == kind).cloned().collect()
+        self.read().known.keys().filter(|key| key.kind == kind).cloned().collect()
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<IssuerKey, Known<S>>> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Shown<S>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<IssuerKey, Known<S>>> {
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Shown<S>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

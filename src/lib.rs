@@ -47,3 +47,6 @@ pub mod cli;
 pub mod commands;
 pub mod http;
 pub mod telemetry;
+
+#[cfg(test)]
+mod architecture;

@@ -1,4 +1,4 @@
-//! `vault-mesh-issuer run`: builds everything and lets it run. What reads (`read`) and what acts (`act`) are started by two
+//! `vault-mesh-issuer run`: builds everything and lets it run. What reads ([`read`]) and what acts ([`act`]) are started by two
 //! functions, so that a lease can stand between them.
 
 use std::pin::Pin;
@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use futures::channel::oneshot;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
+use kube::config::Kubeconfig;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Store, store};
 use kube::runtime::watcher;
@@ -25,7 +27,7 @@ use crate::clock;
 use crate::cluster::events::Events;
 use crate::cluster::references::References;
 use crate::controllers::watches::{self, Gone, Namespace};
-use crate::controllers::{Context, Settings, attempts::Attempts, issuers, requests};
+use crate::controllers::{Context, Settings, Wake, attempts::Attempts, issuers, requests};
 use crate::http::{self, Admin};
 use crate::issuers::Issuers;
 use crate::metrics::Metrics;
@@ -51,9 +53,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut tasks = Tasks::new();
 
-    let (context, stores, inbox) = build(client, &args)?;
-    let streams = read(&context, stores);
-    serve(&mut tasks, listener, &context, streams.synced(&context), &stopped);
+    let (context, stores, inbox) = build(client, &args, stopped.clone())?;
+    let (streams, shown) = read(&context, stores);
+    serve(&mut tasks, listener, &context, shown, &stopped);
     act(&mut tasks, streams, inbox, &context, &stopped);
 
     let ended = tokio::select! {
@@ -78,9 +80,19 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 /// A client for the cluster that kubectl would find.
 async fn client() -> anyhow::Result<Client> {
     let mut config = Config::infer().await.context("no cluster found: neither KUBECONFIG nor a ServiceAccount")?;
-    // The proxy variables are for Vault. kube would take HTTPS_PROXY for the API server too, and then fail for want of a feature.
-    config.proxy_url = None;
+    // The proxy variables are for Vault; kube would take HTTPS_PROXY for the API server too. A proxy that the kubeconfig itself
+    // names stays, and is refused in kube's words: this program is not built to reach an API server through one.
+    config.proxy_url =
+        Kubeconfig::read().ok().and_then(|kubeconfig| named_proxy(&kubeconfig)).and_then(|url| url.parse().ok());
     Client::try_from(config).context("cannot make a client from this cluster configuration")
+}
+
+/// The proxy of the current context's cluster.
+fn named_proxy(kubeconfig: &Kubeconfig) -> Option<String> {
+    let current = kubeconfig.current_context.as_ref()?;
+    let context = kubeconfig.contexts.iter().find(|context| context.name == *current)?.context.as_ref()?;
+    let cluster = kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster)?;
+    cluster.cluster.as_ref()?.proxy_url.clone()
 }
 
 /// The namespace of the pod that we run in, where every container finds it.
@@ -99,10 +111,14 @@ struct Stores {
 struct Inbox {
     look_at: mpsc::UnboundedReceiver<IssuerKey>,
     changed_material: mpsc::UnboundedReceiver<IssuerKey>,
-    wake: mpsc::UnboundedReceiver<IssuerKey>,
+    wake: mpsc::UnboundedReceiver<Wake>,
 }
 
-fn build(client: Client, args: &RunArgs) -> anyhow::Result<(Arc<Context>, Stores, Inbox)> {
+fn build(
+    client: Client,
+    args: &RunArgs,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<(Arc<Context>, Stores, Inbox)> {
     let named = args.cluster_resource_namespace.as_ref().filter(|namespace| !namespace.is_empty());
     let namespace = match named {
         Some(namespace) => namespace.clone(),
@@ -132,6 +148,7 @@ fn build(client: Client, args: &RunArgs) -> anyhow::Result<(Arc<Context>, Stores
         },
         look_at,
         wake,
+        stopped,
     };
     let stores = Stores { requests: requests_writer, namespaces: namespaces_writer };
     Ok((Arc::new(context), stores, Inbox { look_at: looks, changed_material, wake: wakes }))
@@ -145,60 +162,60 @@ struct Streams {
     cluster: (Store<VaultMeshClusterIssuer>, BoxStream<'static, watcher::Result<VaultMeshClusterIssuer>>),
 }
 
+/// Each watch tells here that it has shown everything that was there.
+type Shown = Vec<oneshot::Receiver<()>>;
+
 /// Starts what reads: the four watches, into their stores.
-fn read(context: &Arc<Context>, stores: Stores) -> Streams {
-    let requests = watches::requests(context.client.clone());
-    let attempts = Arc::clone(context);
+fn read(context: &Arc<Context>, stores: Stores) -> (Streams, Shown) {
+    let (mut shown, mut tell) = (Shown::new(), Vec::new());
+    for _ in 0..4 {
+        let (sender, receiver) = oneshot::channel();
+        shown.push(receiver);
+        tell.push(sender);
+    }
+    let mut tell = tell.into_iter();
+    let forgetful = Arc::clone(context);
     let requests = watches::tell_gone(
-        watches::unfinished(requests),
+        watches::unfinished(watches::requests(context.client.clone())),
         |request| request.uid().to_owned(),
         move |gone| match gone {
-            Gone::One(uid) => attempts.attempts.forget(&uid),
-            Gone::AllBut(uids) => attempts.attempts.retain(&uids),
+            Gone::One(uid) => forgetful.attempts.forget(&uid),
+            Gone::AllBut(uids) => forgetful.attempts.retain(&uids),
         },
     );
-    let relabelled = watches::namespaces(context.client.clone())
-        .reflect(stores.namespaces)
-        .applied_objects()
-        .predicate_filter(predicates::labels, Default::default())
-        .filter_map(async |namespace| namespace.ok().and_then(|namespace| namespace.metadata.name));
-    Streams {
-        requests: watches::settled(requests.reflect(stores.requests)).boxed(),
+    let relabelled =
+        watches::settled(watches::namespaces(context.client.clone()).reflect(stores.namespaces), tell.next())
+            .predicate_filter(predicates::labels, Default::default())
+            .filter_map(async |namespace| namespace.ok().and_then(|namespace| namespace.metadata.name));
+    let streams = Streams {
+        requests: watches::settled(requests.reflect(stores.requests), tell.next()).boxed(),
         relabelled: relabelled.boxed(),
-        namespaced: read_issuers(context),
-        cluster: read_issuers(context),
-    }
+        namespaced: read_issuers(context, tell.next()),
+        cluster: read_issuers(context, tell.next()),
+    };
+    (streams, shown)
 }
 
-fn read_issuers<K: issuers::Issuer>(context: &Arc<Context>) -> (Store<K>, BoxStream<'static, watcher::Result<K>>) {
+fn read_issuers<K: issuers::Issuer>(
+    context: &Arc<Context>,
+    shown: Option<oneshot::Sender<()>>,
+) -> (Store<K>, BoxStream<'static, watcher::Result<K>>) {
     let (reader, writer) = store::<K>();
-    let events = watches::issuers::<K>(context.client.clone());
-    let forgetful = Arc::clone(context);
-    let events = watches::tell_gone(events, issuers::key::<K>, move |gone| issuers::forget(K::KIND, gone, &forgetful));
-    (reader, watches::settled(events.reflect(writer)).boxed())
-}
-
-impl Streams {
-    /// Resolves when every watch has shown what is there.
-    fn synced(&self, context: &Arc<Context>) -> impl Future<Output = ()> + Send + use<> {
-        let (context, namespaced, cluster) = (Arc::clone(context), self.namespaced.0.clone(), self.cluster.0.clone());
-        async move {
-            let requests = context.requests.wait_until_ready();
-            let namespaces = context.namespaces.wait_until_ready();
-            let all = futures::join!(requests, namespaces, namespaced.wait_until_ready(), cluster.wait_until_ready());
-            // A dropped writer means that the watch has ended, and that ends the process.
-            if all.0.is_err() || all.1.is_err() || all.2.is_err() || all.3.is_err() {
-                futures::future::pending::<()>().await;
-            }
+    let (expectant, forgetful) = (Arc::clone(context), Arc::clone(context));
+    let events = watches::issuers::<K>(context.client.clone()).inspect(move |event| {
+        if let Ok(watcher::Event::InitApply(issuer) | watcher::Event::Apply(issuer)) = event {
+            expectant.issuers.expect(issuers::key(issuer));
         }
-    }
+    });
+    let events = watches::tell_gone(events, issuers::key::<K>, move |gone| issuers::forget(K::KIND, gone, &forgetful));
+    (reader, watches::settled(events.reflect(writer), shown).boxed())
 }
 
 fn serve(
     tasks: &mut Tasks,
     listener: TcpListener,
     context: &Arc<Context>,
-    synced: impl Future<Output = ()> + Send + 'static,
+    shown: Shown,
     stopped: &watch::Receiver<bool>,
 ) {
     let (ready, is_ready) = watch::channel(false);
@@ -212,7 +229,10 @@ fn serve(
     let routes = http::serve(listener, admin, stop.clone());
     tasks.spawn(async move {
         let announce = async {
-            synced.await;
+            // A watch that ended without having shown everything ends the process, by its controller.
+            if futures::future::try_join_all(shown).await.is_err() {
+                return futures::future::pending().await;
+            }
             info!("the watches have synced");
             ready.send_replace(true);
             futures::future::pending::<()>().await;

@@ -12,8 +12,8 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
-use super::Context;
 use super::watches::Gone;
+use super::{Context, Wake};
 use crate::api::config::SpecError;
 use crate::api::material::Unresolved;
 use crate::api::{IssuerConfig, IssuerKey, IssuerKind, IssuerResource};
@@ -72,13 +72,17 @@ pub fn key<K: IssuerResource>(issuer: &K) -> IssuerKey {
 pub fn forget(kind: IssuerKind, gone: Gone<IssuerKey>, context: &Context) {
     let gone = match gone {
         Gone::One(key) => vec![key],
-        Gone::AllBut(shown) => context.issuers.keys(kind).into_iter().filter(|key| !shown.contains(key)).collect(),
+        Gone::AllBut(shown) => {
+            context.issuers.listed(kind);
+            wake(Wake::Kind(kind), context);
+            context.issuers.keys(kind).into_iter().filter(|key| !shown.contains(key)).collect()
+        }
     };
     for key in gone {
         context.issuers.forget(&key);
         context.references.want(&key, BTreeSet::new());
         context.metrics.forget(&key);
-        wake(&key, context);
+        wake(Wake::Issuer(key), context);
     }
 }
 
@@ -91,6 +95,7 @@ async fn reconcile<K: Issuer>(issuer: Arc<K>, context: Arc<Context>) -> Result<A
             context.issuers.unusable(&key);
             context.metrics.issuer(&key).ready(false);
             record(issuer.as_ref(), &key, &Report::troubled(&fault.into()), &context).await?;
+            wake(Wake::Issuer(key), &context);
             return Ok(Action::await_change());
         }
     };
@@ -101,7 +106,7 @@ async fn reconcile<K: Issuer>(issuer: Arc<K>, context: Arc<Context>) -> Result<A
     let recorded = record(issuer.as_ref(), &key, &report, &context).await?;
     measure(&live, &report);
     if recorded && live.announced(report.health.ready) {
-        wake(&key, &context);
+        wake(Wake::Issuer(key), &context);
     }
     Ok(Action::requeue(live.due_in(clock::now())))
 }
@@ -196,7 +201,6 @@ async fn record<K: Issuer>(
         let kind = if report.health.ready { Kind::Normal } else { Kind::Warning };
         context.events.publish(&issuer.object_ref(&()), kind, reason, note);
     }
-    wake(key, context);
     Ok(true)
 }
 
@@ -209,8 +213,8 @@ fn measure(live: &Live<VaultSigner>, report: &Report) {
     metrics.anchors(&anchors);
 }
 
-fn wake(key: &IssuerKey, context: &Context) {
-    if context.wake.send(key.clone()).is_err() {
-        warn!("{key}: its requests cannot be woken, their controller has ended");
+fn wake(whom: Wake, context: &Context) {
+    if context.wake.send(whom).is_err() {
+        warn!("waiting requests cannot be woken: their controller has ended");
     }
 }

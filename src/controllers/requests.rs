@@ -10,8 +10,8 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use tracing::{error, info, warn};
 
-use super::Context;
 use super::attempts::Answered;
+use super::{Context, Wake};
 use crate::api::IssuerKey;
 use crate::clock;
 use crate::cluster::events::Kind;
@@ -83,13 +83,16 @@ async fn attempt(request: &CertificateRequest, context: &Context) -> Result<Issu
     Ok(issued)
 }
 
-/// While a request waits for its turn it may be deleted, and its issuer may fail: neither costs a sign.
+/// While a request waits for its turn it may be deleted, its issuer may fail, and we may have to go: none of it costs a sign.
 fn still_wanted(
     request: &CertificateRequest,
     key: &IssuerKey,
     issuer: &Live<VaultSigner>,
     context: &Context,
 ) -> Result<(), NotIssued> {
+    if *context.stopped.borrow() {
+        return Err(NotIssued::Ignored(Ignored::Stopping));
+    }
     let current = context.requests.get(&ObjectRef::from_obj(request));
     if current.is_none_or(|current| current.uid() != request.uid()) {
         return Err(NotIssued::Ignored(Ignored::Vanished));
@@ -268,12 +271,14 @@ fn broken(request: &CertificateRequest, context: &Context, panic: &(dyn std::any
     }
 }
 
-/// The requests that wait for the issuers that `woken` names.
+/// The requests that `woken` means.
 pub fn waiting_for(
-    woken: impl Stream<Item = IssuerKey> + Send + 'static,
+    woken: impl Stream<Item = Wake> + Send + 'static,
     context: Arc<Context>,
 ) -> impl Stream<Item = ObjectRef<CertificateRequest>> + Send + 'static {
-    woken.flat_map(move |key| select(&context, |request| standing(request).issuer.as_ref() == Some(&key)))
+    woken.flat_map(move |wake| {
+        select(&context, |request| standing(request).issuer.is_some_and(|issuer| wake.means(&issuer)))
+    })
 }
 
 /// The requests that may go on because their namespace has other labels now.

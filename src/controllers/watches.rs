@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use futures::channel::oneshot;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Namespace as CoreNamespace;
 use kube::core::PartialObjectMeta;
@@ -121,12 +122,16 @@ where
     })
 }
 
-/// The objects to reconcile, each only when the store holds it: those of a first list come when it is complete.
-pub fn settled<K>(events: impl Stream<Item = Result<Event<K>>> + Send) -> impl Stream<Item = Result<K>> + Send
+/// The objects to reconcile, each only when the store holds it: those of a first list come when it is complete, which `shown`
+/// is told. (A store's own `wait_until_ready` wakes only the last of several waiters, and kube's Controller is one already.)
+pub fn settled<K>(
+    events: impl Stream<Item = Result<Event<K>>> + Send,
+    shown: Option<oneshot::Sender<()>>,
+) -> impl Stream<Item = Result<K>> + Send
 where
     K: Resource + Send,
 {
-    let mut listed = Vec::new();
+    let (mut listed, mut shown) = (Vec::new(), shown);
     events
         .map(move |event| match event {
             Ok(Event::Init) => {
@@ -137,7 +142,11 @@ where
                 listed.push(Ok(object));
                 Vec::new()
             }
-            Ok(Event::InitDone) => std::mem::take(&mut listed),
+            Ok(Event::InitDone) => {
+                // Nobody listens any more while the process ends.
+                let _ended = shown.take().map(|shown| shown.send(()));
+                std::mem::take(&mut listed)
+            }
             Ok(Event::Apply(object)) => vec![Ok(object)],
             Ok(Event::Delete(_)) => Vec::new(),
             Err(error) => vec![Err(error)],

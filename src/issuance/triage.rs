@@ -36,6 +36,12 @@ pub enum Ignored {
     Written,
     /// It went away while it waited for its turn.
     Vanished,
+    /// Its issuer is being looked at for the first time, and wakes it when that is over.
+    IssuerUnseen,
+    /// The labels of its namespace are not known yet; their arrival wakes it.
+    NamespaceUnseen,
+    /// The process is ending; the next one takes over.
+    Stopping,
 }
 
 /// Lets a request pass that should be signed, and names its issuer.

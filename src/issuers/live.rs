@@ -51,8 +51,11 @@ struct State {
     signing: Option<Certificate>,
     trouble: Option<SignError>,
     last_signed: Option<Timestamp>,
-    /// The status says Ready: only then do requests pass, so that the anchors are on record before anything is published.
-    announced: bool,
+    /// A check has ended.
+    checked: bool,
+    /// What the status says: only under a written Ready do requests pass, so that the anchors are on record before anything is
+    /// published.
+    announced: Option<bool>,
 }
 
 impl<S: Signer> Live<S> {
@@ -106,6 +109,7 @@ impl<S: Signer> Live<S> {
         let Diagnosis { trouble, anchors, signing } =
             diagnose(&observation, trust, self.config().vault.path.mount(), now());
         let mut state = self.state();
+        state.checked = true;
         state.breaker.checked(trouble.as_ref(), &self.origin.uid, now());
         if trouble.is_some() || !state.breaker.mistrusted() {
             state.trouble = trouble;
@@ -125,12 +129,17 @@ impl<S: Signer> Live<S> {
         Report { health, anchors: state.anchors.clone(), signing: state.signing.clone() }
     }
 
-    /// The status has been written. Returns whether requests may pass that could not before.
+    /// The status has been written. Returns whether the requests that wait have to hear of it.
     pub fn announced(&self, ready: bool) -> bool {
         let mut state = self.state();
-        let opened = ready && !state.announced || state.breaker.gate() == Gate::Trial;
-        state.announced = ready;
-        opened
+        let news = state.announced != Some(ready) || state.breaker.gate() == Gate::Trial;
+        state.announced = Some(ready);
+        news
+    }
+
+    /// Whether anything is known of it at all.
+    pub fn was_checked(&self) -> bool {
+        self.state().checked
     }
 
     /// Lets a request pass, with the anchors in force.
@@ -141,7 +150,7 @@ impl<S: Signer> Live<S> {
         let mut state = self.state();
         let anchors = state.anchors.clone().ok_or(Waiting::IssuerNotReady)?;
         match state.breaker.gate() {
-            Gate::Open if state.announced => Ok(anchors),
+            Gate::Open if state.announced == Some(true) => Ok(anchors),
             Gate::Trial => {
                 state.breaker.trial_taken();
                 Ok(anchors)

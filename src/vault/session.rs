@@ -111,6 +111,22 @@ impl Session {
         }
     }
 
+    /// Drops a token with counted uses that is not permitted to sign: no probe could show that this has changed.
+    pub async fn discard_limited(&self, held: &Held) {
+        let limited = |(id, token): &(u64, Token)| *id == held.id && !token.may_probe();
+        if self.state.lock().await.token.as_ref().is_some_and(limited) {
+            self.discard(held).await;
+        }
+    }
+
+    /// Counts one more call with a token that is held already.
+    pub async fn spend(&self, held: &Held) {
+        let mut state = self.state.lock().await;
+        if let Some((_, token)) = state.token.as_mut().filter(|(id, _)| *id == held.id) {
+            token.reserve();
+        }
+    }
+
     /// What must appear in no text: the credential and the token of a call.
     pub fn secrets<'a>(&'a self, held: Option<&'a Held>) -> Vec<&'a str> {
         let credential = match &self.credentials {

@@ -66,7 +66,7 @@ impl Signer for VaultSigner {
             Err(Meaning::Error(error)) => Err(error),
             Err(Meaning::EmptyCsr(words)) => Err(self.refused(words).into()),
             Err(Meaning::TokenDead(words)) => Err(self.token_dead(words).into()),
-            Err(Meaning::Forbidden(words)) => Err(self.forbidden(words).await),
+            Err(Meaning::Forbidden(words)) => Err(self.forbidden(&held, words).await),
         }
     }
 }
@@ -96,30 +96,39 @@ impl VaultSigner {
 
     /// What the probe tells about both.
     async fn probed(&self, held: Held) -> (Fact<()>, Fact<()>) {
-        let meaning = match self.post_alive(held, "", None).await {
+        let (held, meaning) = match self.post_alive(held, "", None).await {
             Err(error) => return (Fact::No(error), Fact::Unknown),
             Ok((_, Ok(_))) => return (Fact::Yes(()), Fact::Yes(())),
-            Ok((_, Err(meaning))) => meaning,
+            Ok((held, Err(meaning))) => (held, meaning),
         };
         match meaning {
             Meaning::EmptyCsr(_) => (Fact::Yes(()), Fact::Yes(())),
             Meaning::TokenDead(words) => (Fact::No(self.token_dead(words).into()), Fact::Unknown),
-            Meaning::Forbidden(words) => (Fact::Yes(()), Fact::No(self.sign_forbidden(words).into())),
+            Meaning::Forbidden(words) => {
+                // A token keeps the policies of its login: one that is added later is seen by the next login only.
+                self.session.discard(&held).await;
+                (Fact::Yes(()), Fact::No(self.sign_forbidden(words).into()))
+            }
             // A role's refusal is about a request, and this was none.
             Meaning::Error(SignError::Request(_)) => (Fact::Yes(()), Fact::Unknown),
             Meaning::Error(error) => (Fact::Yes(()), Fact::No(error)),
         }
     }
 
-    /// A sign call was forbidden: is it the path, or what was asked?
-    async fn forbidden(&self, words: Words) -> SignError {
-        let held = match self.session.token().await {
-            Ok(held) => held,
-            Err(error) => return error,
-        };
-        match self.post(&held, "", None).await {
-            Err(Meaning::Forbidden(words)) => self.sign_forbidden(words).into(),
-            Err(Meaning::TokenDead(words)) => self.token_dead(words).into(),
+    /// A sign call was forbidden: is it the path, or what was asked? Only the same token can tell.
+    async fn forbidden(&self, held: &Held, words: Words) -> SignError {
+        self.session.spend(held).await;
+        match self.post(held, "", None).await {
+            Err(Meaning::Forbidden(words)) => {
+                self.session.discard_limited(held).await;
+                self.sign_forbidden(words).into()
+            }
+            // Its last use, or its end: nothing was learnt, and the next try has another token.
+            Err(Meaning::TokenDead(words)) => {
+                self.session.discard(held).await;
+                let server = self.transport().peer().authority.clone();
+                Outage::Status { server, status: 403, words }.into()
+            }
             Err(Meaning::Error(error @ (SignError::Issuer(_) | SignError::Transient(_)))) => error,
             Ok(_) | Err(Meaning::EmptyCsr(_) | Meaning::Error(_)) => {
                 Refusal::Parameters { path: self.shown.clone(), words }.into()

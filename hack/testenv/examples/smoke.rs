@@ -2,6 +2,7 @@
 //! certificate, and prints how long each step took.
 
 #![allow(clippy::disallowed_methods, reason = "it measures")]
+#![allow(clippy::disallowed_methods, reason = "the clock is what an example is about")]
 
 use std::time::{Duration, Instant};
 

@@ -71,12 +71,17 @@ impl Authority {
 
     /// An HTTP client that trusts this CA only, uses no proxy and follows no redirect.
     pub fn client(&self) -> Result<reqwest::Client> {
+        self.client_builder()?.build().context("making an HTTP client")
+    }
+
+    /// The same, with a connection of its own for each request, as a kubelet probes.
+    pub(crate) fn prober(&self) -> Result<reqwest::Client> {
+        self.client_builder()?.pool_max_idle_per_host(0).build().context("making an HTTP client")
+    }
+
+    fn client_builder(&self) -> Result<reqwest::ClientBuilder> {
         let ca = reqwest::Certificate::from_pem(self.pem.as_bytes()).context("reading the run's CA")?;
-        reqwest::Client::builder()
-            .tls_certs_only([ca])
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .context("making an HTTP client")
+        let builder = reqwest::Client::builder().tls_certs_only([ca]).no_proxy();
+        Ok(builder.redirect(reqwest::redirect::Policy::none()))
     }
 }

@@ -61,7 +61,7 @@ impl Peer {
     /// Everything but the start.
     pub(crate) fn prepare(run: &Run, recipe: Recipe) -> Result<Peer> {
         let log = recipe.folder.join(format!("{}.log", recipe.name));
-        let client = run.authority().client()?;
+        let client = run.authority().prober()?;
         Ok(Peer(Arc::new(Inner { run: run.clone(), recipe, log, client, child: Mutex::new(None) })))
     }
 

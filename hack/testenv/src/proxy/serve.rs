@@ -45,6 +45,8 @@ pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shar
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let (tls, shared) = (tls.clone(), shared.clone());
+        // Without it small answers wait 40 ms for an acknowledgement; where it is refused they still come.
+        let _ = stream.set_nodelay(true);
         tokio::spawn(async move {
             match tls {
                 // A client that refuses our certificate is what some tests are about.
