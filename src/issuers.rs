@@ -80,7 +80,7 @@ impl<S: Signer> Issuers<S> {
     /// The issuer made from exactly this origin; otherwise the one that `make` makes takes the place of whatever is there.
     ///
     /// # Errors
-    /// What `make` says; the issuer is then there and unusable.
+    /// What `make` says; nothing is known of the issuer then, and no session of it is left.
     pub fn adopt<E>(
         &self,
         key: &IssuerKey,
@@ -93,7 +93,7 @@ impl<S: Signer> Issuers<S> {
             return Ok(Arc::clone(live));
         }
         let made = make().map(Arc::new);
-        let known = made.as_ref().map_or(Known::Unusable, |live| Known::Live(Arc::clone(live)));
+        let known = made.as_ref().map_or(Known::Unseen, |live| Known::Live(Arc::clone(live)));
         self.write().known.insert(key.clone(), known);
         made
     }
