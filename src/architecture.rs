@@ -75,8 +75,7 @@ fn layer(module: &str) -> usize {
 }
 
 fn identifier(text: &str) -> &str {
-    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
-    &text[..end]
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
 }
 
 fn braced(line: &str) -> Vec<&str> {
