@@ -1,6 +1,8 @@
 //! Starts everything and our controller, given as the first argument, and has one
 //! request signed: `cargo run -p testenv --example ours -- target/debug/vault-mesh-issuer`.
 
+#![allow(clippy::disallowed_methods, reason = "the clock and the arguments are what an example is about")]
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};

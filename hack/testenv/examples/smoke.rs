@@ -1,9 +1,6 @@
 //! Starts everything but our controller, has cert-manager issue a self-signed
 //! certificate, and prints how long each step took.
 
-#![allow(clippy::disallowed_methods, reason = "it measures")]
-#![allow(clippy::disallowed_methods, reason = "the clock is what an example is about")]
-
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
