@@ -1,6 +1,8 @@
 //! Starts everything but our controller, has cert-manager issue a self-signed
 //! certificate, and prints how long each step took.
 
+#![allow(clippy::disallowed_methods, reason = "the clock is what it shows")]
+
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
