@@ -1,4 +1,4 @@
-//! `vault-mesh-issuer run`: builds everything and lets it run. What reads ([`read`]) and what acts ([`act`]) are started by two
+//! `vault-mesh-issuer run`: builds everything and lets it run. What reads (`read`) and what acts (`act`) are started by two
 //! functions, so that a lease can stand between them.
 
 use std::pin::Pin;
