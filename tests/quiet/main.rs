@@ -1,20 +1,53 @@
 //! The quiet suite: one control plane with cert-manager, one OpenBao and one controller of ours, shared by trials that run side
 //! by side, each with a namespace, a mount and a role of its own. What the whole run produced is judged at the end.
 
-#![allow(clippy::print_stderr, reason = "a suite talks to the person who runs it")]
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a suite talks to the person who runs it")]
 
 use std::future::Future;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Trial};
+use anyhow::Context as _;
+use libtest_mimic::{Arguments, Completion, Trial};
 use testenv::{ControlPlane, Controller, ControllerOptions, Options, Run};
 use tokio::runtime::Runtime;
 
+mod admission;
+mod afterwards;
+mod counting;
 mod issuing;
+mod midflight;
+mod recipes;
+mod refused;
+mod replayed;
+mod requests;
+mod secrets;
+mod support;
+mod table;
+mod waiting;
+
+/// Trials mostly wait, so more of them run at a time than there are cores.
+const AT_A_TIME: usize = 12;
+
+/// The files of trials.
+const TOPICS: [(&str, fn(&mut Suite)); 11] = [
+    ("admission", admission::add),
+    ("issuing", issuing::add),
+    ("recipes", recipes::add),
+    ("waiting", waiting::add),
+    ("midflight", midflight::add),
+    ("refused", refused::add),
+    ("requests", requests::add),
+    ("table", table::add),
+    ("replayed", replayed::add),
+    ("secrets", secrets::add),
+    ("counting", counting::add),
+];
 
 /// What every trial shares.
 struct Shared {
+    run: Run,
     plane: ControlPlane,
     ours: Controller,
 }
@@ -26,7 +59,11 @@ type Outcome = anyhow::Result<()>;
 struct Suite {
     runtime: Arc<Runtime>,
     shared: Arc<Shared>,
+    /// The file whose trials are being added; it stands before their names, so that they can be chosen by it.
+    topic: &'static str,
     trials: Vec<Trial>,
+    /// Why none of them can say anything.
+    skipped: Option<&'static str>,
 }
 
 impl Suite {
@@ -34,14 +71,22 @@ impl Suite {
     where
         F: Future<Output = Outcome> + 'static,
     {
-        let (runtime, shared) = (Arc::clone(&self.runtime), Arc::clone(&self.shared));
-        let trial = move || runtime.block_on(trial(shared)).map_err(|error| format!("{error:#}").into());
-        self.trials.push(Trial::test(sentence, trial));
+        let (runtime, shared, skipped) = (Arc::clone(&self.runtime), Arc::clone(&self.shared), self.skipped);
+        let trial = move || {
+            if let Some(reason) = skipped {
+                println!("skipped, because {reason}");
+                return Ok(Completion::ignored_with(reason));
+            }
+            let outcome = runtime.block_on(trial(shared));
+            outcome.map(|()| Completion::Completed).map_err(|error| format!("{error:#}").into())
+        };
+        self.trials.push(Trial::ignorable_test(format!("{}: {sentence}", self.topic), trial));
     }
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_A_TIME);
     match run(&arguments) {
         Ok(code) => code,
         Err(error) => {
@@ -54,20 +99,44 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let run = Run::start("quiet")?;
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
-    let shared = runtime.block_on(async {
-        let plane = ControlPlane::start(&run, Options::default()).await?;
-        let options = ControllerOptions {
-            rust_log: Some("trace".to_owned()),
-            ..ControllerOptions::new(env!("CARGO_BIN_EXE_vault-mesh-issuer"))
-        };
-        let ours = Controller::start(&plane, options).await?;
-        anyhow::Ok(Arc::new(Shared { plane, ours }))
-    })?;
-    let mut suite = Suite { runtime, shared, trials: Vec::new() };
-    issuing::add(&mut suite);
-    let conclusion = libtest_mimic::run(arguments, suite.trials);
-    let failed = conclusion.has_failed();
-    drop(suite.shared);
+    let shared = Arc::new(runtime.block_on(start(&run))?);
+    let mut suite = Suite { runtime, shared, topic: "", trials: Vec::new(), skipped: None };
+    for (topic, add) in TOPICS {
+        suite.topic = topic;
+        add(&mut suite);
+    }
+    let during = libtest_mimic::run(arguments, std::mem::take(&mut suite.trials));
+    suite.topic = "afterwards";
+    suite.skipped =
+        (during.num_filtered_out > 0).then_some("only a part of the suite ran, which cannot have shown everything");
+    afterwards::add(&mut suite);
+    let afterwards = libtest_mimic::run(arguments, std::mem::take(&mut suite.trials));
+    drop(suite);
+    let failed = during.has_failed() || afterwards.has_failed();
     run.finish(!failed);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn start(run: &Run) -> anyhow::Result<Shared> {
+    let plane = ControlPlane::start(run, Options::default()).await?;
+    support::let_namespaces_decide_alone(&plane.kube).await?;
+    let options = ControllerOptions {
+        // What the most talkative level prints is searched for secrets at the end.
+        rust_log: Some("trace".to_owned()),
+        // The test's CA stands among the public roots, as Vault's would whose certificate was bought.
+        env: vec![("SSL_CERT_FILE".to_owned(), public_roots(run)?)],
+        ..ControllerOptions::new(env!("CARGO_BIN_EXE_vault-mesh-issuer"))
+    };
+    let ours = Controller::start(&plane, options).await?;
+    Ok(Shared { run: run.clone(), plane, ours })
+}
+
+/// This machine's public roots and the run's own CA, in one file.
+fn public_roots(run: &Run) -> anyhow::Result<String> {
+    let machine = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+    let public = machine.iter().find(|path| Path::new(path).exists()).map(std::fs::read_to_string).transpose()?;
+    let path = run.folder().join("public-roots.crt");
+    let roots = format!("{}\n{}", public.unwrap_or_default(), run.authority().pem());
+    std::fs::write(&path, roots).with_context(|| format!("writing {}", path.display()))?;
+    Ok(path.display().to_string())
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -39,31 +39,30 @@ fn demo() -> Result<()> {
     let keep = arguments.any(|argument| argument == "--keep");
     let run = Run::start("demo")?;
     let outcome = tokio::runtime::Runtime::new()?.block_on(async {
-        let show = show(&run, program, keep);
-        tokio::select! {
-            outcome = show => outcome,
-            () = interrupted => {
-                println!("\nStopping everything.");
-                Ok(false)
+        let mut interrupted = std::pin::pin!(interrupted);
+        let (plane, ours) = tokio::select! {
+            shown = show(&run, program) => shown?,
+            () = &mut interrupted => bail!("interrupted; everything has been stopped"),
+        };
+        if keep {
+            tokio::select! {
+                ended = kept(&run, &plane, &ours) => ended?,
+                () = interrupted => println!("\n   Stopping everything."),
             }
         }
+        Ok(())
     });
     run.finish(outcome.is_ok());
-    if outcome? {
-        println!("   Everything has been stopped and deleted. From here:\n");
-        println!("     hack/demo --keep   the same, and left running for kubectl");
-        println!("     hack/test          every test, against the same peers");
-        println!(
-            "     README.md          \"Quick start on a cluster\": the same steps with your Vault and your cluster"
-        );
-    } else {
-        println!("Everything has been stopped and deleted.");
-    }
+    outcome?;
+    println!("   Everything has been stopped and deleted. From here:\n");
+    println!("     hack/demo --keep   the same, and left running for kubectl");
+    println!("     hack/test          every test, against the same peers");
+    println!("     README.md          \"Quick start on a cluster\": the same steps with your Vault and your cluster");
     Ok(())
 }
 
-/// Shows everything; gives true when it came to its end.
-async fn show(run: &Run, program: PathBuf, keep: bool) -> Result<bool> {
+/// Shows everything; gives what runs, so that it can be left running.
+async fn show(run: &Run, program: PathBuf) -> Result<(ControlPlane, Controller)> {
     let begin = Instant::now();
     say("1. A cluster's control plane and a Vault");
     println!(
@@ -126,10 +125,7 @@ async fn show(run: &Run, program: PathBuf, keep: bool) -> Result<bool> {
         "   OpenBao's audit log counts {logins} login and {signs} signed certificates; all took {} s.",
         begin.elapsed().as_secs()
     );
-    if keep {
-        kept(run, &plane, &ours).await?;
-    }
-    Ok(true)
+    Ok((plane, ours))
 }
 
 /// A chain and the trust anchors that came with it: what was published, and nothing else.
@@ -238,7 +234,7 @@ async fn verified(run: &Run, recipe: &Recipe, name: &str, published: &Published)
     Ok(())
 }
 
-/// Leaves it running, until it is interrupted from outside.
+/// Says how to use what runs; ends only when a part of it does.
 async fn kept(run: &Run, plane: &ControlPlane, ours: &Controller) -> Result<()> {
     let config = plane.kube.kubeconfig("admin", NAMESPACE)?;
     let kubectl = run.programs().path("kubectl");

@@ -1,0 +1,117 @@
+//! What is under way when a request changes its identity, when an answer is lost, or when a write arrives too late.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use testenv::{Action, Proxy, Run, certificate_of, condition, holds_for};
+
+use crate::support::{LATER, SOON, World, bare, is_sign, until, writes_status};
+use crate::{Outcome, Suite};
+
+pub fn add(suite: &mut Suite) {
+    suite.add(
+        "a request deleted and made anew under the same name in mid-flight gets nothing of the old one",
+        made_anew,
+    );
+    suite.add("a request deleted in mid-flight is no error, and is not signed again", deleted);
+    suite.add("a late Pending is answered 409 and does not undo the certificate", late_pending);
+    suite.add("a lost answer to the status write costs no second sign", lost_answer);
+}
+
+async fn made_anew(run: Run) -> Outcome {
+    let world = World::start(run, bare()).await?;
+    let vault = Proxy::start(&world.run, world.plane.bao.address()).await?;
+    let ours = world.controller(|_| ()).await?;
+    let issuer = world.ready_issuer_at(vault.url()).await?.issuer_ref;
+
+    let slow = vault.on(is_sign, Action::Hold);
+    let old = world.approved("web", &issuer).await?;
+    until("the old request is with Vault", 1, || Ok(vault.held())).await?;
+    slow.remove();
+    old.request.delete().await?;
+    // Nobody has approved the new one: whatever it gets now was the old one's.
+    let new = world.ask("mesh", "web", &issuer).await?;
+    ensure!(vault.release().await? == [200], "the old one is signed at last");
+
+    until("the old answer is written", 1, || Ok(world.status_writes(&ours, "web")?.len())).await?;
+    ensure!(world.status_writes(&ours, "web")? == [409], "the write meant for the old one is refused");
+    holds_for("the new request has no status of ours", Duration::from_secs(3), async || {
+        let object = new.request.get().await?;
+        Ok(object["status"]["certificate"].is_null() && condition(&object, "Ready").is_none())
+    })
+    .await?;
+    new.request.approve().await?;
+    new.issued(&world, SOON).await?;
+    ensure!(world.signs()? == 2, "one sign each, not {}", world.signs()?);
+    ensure!(world.status_writes(&ours, "web")? == [409, 200]);
+    Ok(())
+}
+
+async fn deleted(run: Run) -> Outcome {
+    let world = World::start(run, bare()).await?;
+    let vault = Proxy::start(&world.run, world.plane.bao.address()).await?;
+    let ours = world.controller(|_| ()).await?;
+    let issuer = world.ready_issuer_at(vault.url()).await?.issuer_ref;
+
+    let slow = vault.on(is_sign, Action::Hold);
+    let gone = world.approved("gone", &issuer).await?;
+    until("the request is with Vault", 1, || Ok(vault.held())).await?;
+    gone.request.delete().await?;
+    slow.remove();
+    vault.release().await?;
+    until("its answer is written", 1, || Ok(world.status_writes(&ours, "gone")?.len())).await?;
+    world.approved("next", &issuer).await?.issued(&world, SOON).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    ensure!(world.status_writes(&ours, "gone")? == [404], "one write, answered 404");
+    ensure!(world.signs()? == 2, "one sign each, not {}", world.signs()?);
+    ensure!(world.events("mesh", "gone").await?.is_empty(), "nobody is bothered with it");
+    ensure!(ours.metric("vault_mesh_issuer_requests_pending", &[]).await? == 0.0, "nothing is left pending");
+    Ok(())
+}
+
+async fn late_pending(run: Run) -> Outcome {
+    let world = World::start(run, bare()).await?;
+    let api = Proxy::start(&world.run, world.plane.kube.server()).await?;
+    let ours = world.controller(|options| options.via = Some(api.url().to_owned())).await?;
+
+    // The issuer is missing, so that the first status is Pending, and it does not get through.
+    let way = api.on(writes_status("web"), Action::Hold);
+    let issuer = world.issuer_at(world.plane.bao.address());
+    let reference = testenv::IssuerRef::new("VaultMeshIssuer", "vault");
+    let web = world.approved("web", &reference).await?;
+    until("the Pending is held back", 1, || Ok(api.held())).await?;
+    way.remove();
+    issuer.create(&world.plane.kube).await?.ready(SOON).await?;
+    // Our client gives up after 15 s, looks again and finds the issuer ready.
+    let issued = web.issued(&world, LATER).await?;
+
+    ensure!(api.release().await? == [409], "the late Pending is refused");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let now = web.request.get().await?;
+    ensure!(now["status"] == issued["status"], "the status is as it was: {}", now["status"]);
+    ensure!(world.status_writes(&ours, "web")? == [200, 409], "{:?}", world.status_writes(&ours, "web")?);
+    ensure!(world.signs()? == 1, "one sign, not {}", world.signs()?);
+    Ok(())
+}
+
+async fn lost_answer(run: Run) -> Outcome {
+    let world = World::start(run, bare()).await?;
+    let api = Proxy::start(&world.run, world.plane.kube.server()).await?;
+    let ours = world.controller(|options| options.via = Some(api.url().to_owned())).await?;
+    let issuer = world.ready_issuer().await?.issuer_ref;
+
+    let lossy = api.on(writes_status("web"), Action::DeliverThenCut).times(1);
+    let web = world.approved("web", &issuer).await?;
+    let first = web.issued(&world, SOON).await?;
+    ensure!(lossy.hits() == 1, "the answer was dropped");
+    // The repeated write finds the request finished, or the watch has told before.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let now = web.request.get().await?;
+    ensure!(certificate_of(&now)? == certificate_of(&first)?, "the same certificate stands there");
+    ensure!(now["status"] == first["status"]);
+    ensure!(world.signs()? == 1, "one sign, not {}", world.signs()?);
+    let writes = world.status_writes(&ours, "web")?;
+    ensure!(matches!(writes.as_slice(), [200] | [200, 409]), "{writes:?}");
+    ensure!(ours.metric("vault_mesh_issuer_requests_pending", &[]).await? == 0.0, "nothing is left pending");
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! The disruptive suite: what happens when Vault, the API server, the network or we ourselves fail in the middle of something.
+//! Each trial has a control plane, an OpenBao and a controller of its own, so that it may break them; two trials run at a time.
+
+#![allow(clippy::print_stderr, reason = "a suite talks to the person who runs it")]
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+use testenv::Run;
+use tokio::runtime::Runtime;
+
+mod disturbances;
+mod late_writes;
+mod outages;
+mod peers;
+mod permissions;
+mod settings;
+mod support;
+
+/// How many trials run side by side: each starts four processes and more.
+const AT_ONCE: usize = 2;
+
+/// A trial's outcome; the text says what was expected and what was found.
+type Outcome = anyhow::Result<()>;
+
+/// Collects trials, so that a file of trials is a list of sentences and functions.
+struct Suite {
+    runtime: Arc<Runtime>,
+    run: Run,
+    trials: Vec<Trial>,
+}
+
+impl Suite {
+    fn add<F>(&mut self, sentence: &str, trial: impl FnOnce(Run) -> F + Send + 'static)
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
+        let (runtime, run) = (Arc::clone(&self.runtime), self.run.clone());
+        let trial = move || runtime.block_on(trial(run)).map_err(|error| format!("{error:#}").into());
+        self.trials.push(Trial::test(sentence, trial));
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    match run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("the environment: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
+    arguments.test_threads = arguments.test_threads.or(Some(AT_ONCE));
+    let run = Run::start("disruptive")?;
+    let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
+    let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
+    late_writes::add(&mut suite);
+    outages::add(&mut suite);
+    peers::add(&mut suite);
+    permissions::add(&mut suite);
+    settings::add(&mut suite);
+    disturbances::add(&mut suite);
+    let Suite { trials, run: shared, .. } = suite;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let failed = conclusion.has_failed();
+    drop(shared);
+    run.finish(!failed);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
