@@ -47,7 +47,7 @@ async fn busy_server(run: Run) -> Outcome {
     let busy = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 429, "reason": "TooManyRequests",
         "message": "the server has received too many requests"});
     let number = std::sync::atomic::AtomicUsize::new(0);
-    let fifth = move || number.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 5 == 0;
+    let fifth = move || number.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(5);
     api.on(move |seen| seen.is("PATCH", "/certificaterequests/") && fifth(), Action::answer(429, &busy));
     a_hundred(&world, async || {
         api.cut_all();

@@ -2,6 +2,8 @@
 //! Each trial has a control plane, an OpenBao and a controller of its own, so that it may break them; two trials run at a time.
 
 #![allow(clippy::print_stderr, reason = "a suite talks to the person who runs it")]
+#![allow(clippy::indexing_slicing, reason = "an index into a JSON value that is not there gives null")]
+#![allow(clippy::disallowed_methods, reason = "a trial measures how long things take")]
 
 use std::future::Future;
 use std::process::ExitCode;

@@ -2,6 +2,8 @@
 //! by side, each with a namespace, a mount and a role of its own. What the whole run produced is judged at the end.
 
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a suite talks to the person who runs it")]
+#![allow(clippy::indexing_slicing, reason = "an index into a JSON value that is not there gives null")]
+#![allow(clippy::disallowed_methods, reason = "a trial measures how long things take")]
 
 use std::future::Future;
 use std::path::Path;
@@ -30,8 +32,11 @@ mod waiting;
 /// Trials mostly wait, so more of them run at a time than there are cores.
 const AT_A_TIME: usize = 12;
 
+/// Adds the trials of one file.
+type Topic = fn(&mut Suite);
+
 /// The files of trials.
-const TOPICS: [(&str, fn(&mut Suite)); 11] = [
+const TOPICS: [(&str, Topic); 11] = [
     ("admission", admission::add),
     ("issuing", issuing::add),
     ("recipes", recipes::add),
