@@ -170,8 +170,17 @@ impl Corner {
     /// Our writes to the status of requests in this namespace.
     pub fn status_writes(&self) -> Result<KubeCalls> {
         let (namespace, account) = (&self.shared.ours.namespace, &self.shared.ours.account);
-        let calls = self.shared.plane.kube_audit.all()?.of(namespace, account);
-        Ok(calls.writes().resource("certificaterequests/status").in_namespace(&self.name))
+        let mut seen = usize::MAX;
+        // The API server answers first and writes its audit line after that: read until nothing more comes.
+        loop {
+            std::thread::sleep(Duration::from_millis(200));
+            let calls = self.shared.plane.kube_audit.all()?.of(namespace, account);
+            let writes = calls.writes().resource("certificaterequests/status").in_namespace(&self.name);
+            if writes.len() == seen {
+                return Ok(writes);
+            }
+            seen = writes.len();
+        }
     }
 }
 
