@@ -32,31 +32,40 @@ impl std::fmt::Debug for Data {
 #[derive(Debug, Clone)]
 pub struct Material {
     /// A PEM bundle to trust when connecting; none: the public roots.
-    pub server_ca: Option<ServerCaBundle>,
+    pub server_ca: Option<Found<Vec<u8>>>,
     /// PEM of our own certificate and key towards Vault.
     pub client_tls: Option<ClientTls>,
     /// What we log in with.
     pub credentials: Credentials,
-    /// `trust.anchors`: each source's field and PEM text.
-    pub anchors: Vec<(String, Vec<u8>)>,
+    /// PEM text of each source of `trust.anchors`.
+    pub anchors: Vec<Found<Vec<u8>>>,
 }
 
-/// A bundle of certificates to trust when connecting, and the field that gave it.
+/// A part of the material and the place it was found at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerCaBundle {
+pub struct Found<T> {
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub value: T,
+}
+
+/// Where a part of the material comes from; what is wrong with it is said with this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
     /// The field, from `spec` on.
     pub field: String,
-    /// PEM text.
-    pub pem: Vec<u8>,
+    /// Kind, namespace, name and key; none where the spec itself holds the bytes.
+    pub object: Option<String>,
 }
 
 /// A client certificate; its key cannot be printed.
 #[derive(Debug, Clone)]
 pub struct ClientTls {
     /// PEM of certificate and chain.
-    pub certificate: Vec<u8>,
+    pub certificate: Found<Vec<u8>>,
     /// PEM of the private key.
-    pub key: secrecy::SecretString,
+    pub key: Found<secrecy::SecretString>,
 }
 
 /// Why there is no material.
@@ -71,10 +80,8 @@ pub enum Unresolved {
 /// An object that the spec names is missing, closed to us, or holds what cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaterialError {
-    /// The field, from `spec` on.
-    pub field: String,
-    /// Kind, namespace, name and key.
-    pub object: String,
+    /// Which.
+    pub place: Place,
     /// What is wrong and what to do.
     pub problem: String,
 }
@@ -90,17 +97,23 @@ impl IssuerConfig {
         read: impl Fn(ReferencedKind, &str) -> Delivered,
     ) -> Result<Material, Unresolved> {
         let value = |reference: &KeyReference| value(namespace, reference, read(reference.kind, &reference.name));
+        let found = |reference: &KeyReference| {
+            value(reference).map(|value| Found { place: place(namespace, reference), value })
+        };
+        let inline = |field: &str, bytes: &[u8]| Found {
+            place: Place { field: field.to_owned(), object: None },
+            value: bytes.to_vec(),
+        };
         let server_ca = match &self.server_ca {
             ServerCa::PublicRoots => None,
-            ServerCa::Inline(pem) => Some(ServerCaBundle { field: "spec.vault.caBundle".to_owned(), pem: pem.clone() }),
-            ServerCa::Reference(reference) => {
-                Some(ServerCaBundle { field: reference.field.clone(), pem: value(reference)? })
-            }
+            ServerCa::Inline(pem) => Some(inline("spec.vault.caBundle", pem)),
+            ServerCa::Reference(reference) => Some(found(reference)?),
         };
         let client_tls = match &self.client_tls {
             None => None,
             Some((certificate, key)) => {
-                Some(ClientTls { certificate: value(certificate)?, key: text(namespace, key, value(key)?)? })
+                let value = text(namespace, key, value(key)?)?;
+                Some(ClientTls { certificate: found(certificate)?, key: Found { place: place(namespace, key), value } })
             }
         };
         let reference = self.auth.reference();
@@ -109,8 +122,8 @@ impl IssuerConfig {
         let mut anchors = Vec::with_capacity(self.anchors.len());
         for source in &self.anchors {
             anchors.push(match source {
-                AnchorSource::Pem(field, pem) => (field.clone(), pem.clone().into_bytes()),
-                AnchorSource::Reference(reference) => (reference.field.clone(), value(reference)?),
+                AnchorSource::Pem(field, pem) => inline(field, pem.as_bytes()),
+                AnchorSource::Reference(reference) => found(reference)?,
             });
         }
         Ok(Material { server_ca, client_tls, credentials, anchors })
@@ -144,9 +157,12 @@ fn text(namespace: &str, reference: &KeyReference, bytes: Vec<u8>) -> Result<sec
 }
 
 fn unusable(namespace: &str, reference: &KeyReference, problem: &str) -> Unresolved {
-    Unresolved::Unusable(MaterialError {
+    Unresolved::Unusable(MaterialError { place: place(namespace, reference), problem: problem.to_owned() })
+}
+
+fn place(namespace: &str, reference: &KeyReference) -> Place {
+    Place {
         field: reference.field.clone(),
-        object: format!("{} {namespace}/{}, key {}", reference.kind.name(), reference.name, reference.key),
-        problem: problem.to_owned(),
-    })
+        object: Some(format!("{} {namespace}/{}, key {}", reference.kind.name(), reference.name, reference.key)),
+    }
 }

@@ -129,6 +129,7 @@ fn find_path(path: &str, answer: &Answer, anchors: &Anchors, now: Timestamp) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::material::{Found, Place};
     use crate::x509::testing::{self, Authority, csr_pem, judge, now};
     use rcgen::KeyPair;
     use std::time::Duration;
@@ -156,8 +157,8 @@ mod tests {
             let csr = Csr::from_pem(csr_pem(&self.key, None, asked).as_bytes()).expect("a request");
             let request = SigningRequest { csr, ttl: Duration::from_secs(3_600) };
             let pem = answer.others.first().unwrap_or(&answer.leaf).to_pem().into_bytes();
-            let anchors =
-                Anchors::configured(&[("spec.trust.anchors[0].pem".to_owned(), pem)], testing::now()).expect("anchors");
+            let place = Place { field: "spec.trust.anchors[0].pem".to_owned(), object: None };
+            let anchors = Anchors::configured(&[Found { place, value: pem }], testing::now()).expect("anchors");
             inspect(PATH, answer, &request, &anchors, now)
         }
 

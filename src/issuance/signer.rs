@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::words::Words;
 use crate::api::config::SpecError;
-use crate::api::material::MaterialError;
+use crate::api::material::{MaterialError, Place};
 use crate::x509::{Certificate, Csr};
 
 /// A certificate authority, seen by the rest of the program.
@@ -334,8 +334,19 @@ impl From<SpecError> for Fault {
     }
 }
 
+impl Fault {
+    /// What is wrong with a part of the material, said with the place it comes from.
+    pub fn of_material(place: &Place, problem: impl Into<String>) -> Self {
+        let (field, problem) = (place.field.clone(), problem.into());
+        match &place.object {
+            Some(object) => Self::Material { field, object: object.clone(), problem },
+            None => Self::Spec { field, problem },
+        }
+    }
+}
+
 impl From<MaterialError> for Fault {
-    fn from(MaterialError { field, object, problem }: MaterialError) -> Self {
-        Self::Material { field, object, problem }
+    fn from(MaterialError { place, problem }: MaterialError) -> Self {
+        Self::of_material(&place, problem)
     }
 }

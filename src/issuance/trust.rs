@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::signer::Fault;
 use super::words::Words;
+use crate::api::material::Found;
 use crate::x509::path::{self, PathError};
 use crate::x509::{Certificate, Verification};
 
@@ -24,15 +25,15 @@ pub enum Origin {
 }
 
 impl Anchors {
-    /// The anchors of `spec.trust.anchors`: each source is the field it comes from and the PEM bundle found there.
+    /// The anchors of `spec.trust.anchors`: each source is a PEM bundle and the place it was found at.
     ///
     /// # Errors
     /// The first source that cannot be an anchor, and what to put there.
-    pub fn configured(sources: &[(String, Vec<u8>)], now: Timestamp) -> Result<Self, Fault> {
+    pub fn configured(sources: &[Found<Vec<u8>>], now: Timestamp) -> Result<Self, Fault> {
         let mut certificates = Vec::new();
-        for (field, pem) in sources {
-            let refuse = |problem: String| Fault::Spec { field: field.clone(), problem };
-            let bundle = Certificate::bundle_from_pem(pem).map_err(|error| {
+        for source in sources {
+            let refuse = |problem: String| Fault::of_material(&source.place, problem);
+            let bundle = Certificate::bundle_from_pem(&source.value).map_err(|error| {
                 refuse(format!("{error}. Put the root certificate that your mesh trusts there, in PEM"))
             })?;
             for (index, certificate) in (1..).zip(&bundle) {
@@ -141,19 +142,23 @@ fn unusable(mount: &str, problem: &str) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::material::Place;
     use crate::x509::testing::{Authority, P521_ROOT, PSS_ROOT, bundle, now, parse_one};
 
     const FIELD: &str = "spec.trust.anchors[0].configMap";
+    const OBJECT: &str = "ConfigMap mesh/mesh-root, key ca.crt";
 
     fn configured(sources: &[&str]) -> Result<Anchors, Fault> {
-        let named =
-            |(index, pem): (usize, &&str)| (format!("spec.trust.anchors[{index}].configMap"), pem.as_bytes().to_vec());
+        let named = |(index, pem): (usize, &&str)| Found {
+            place: Place { field: format!("spec.trust.anchors[{index}].configMap"), object: Some(OBJECT.to_owned()) },
+            value: pem.as_bytes().to_vec(),
+        };
         Anchors::configured(&sources.iter().enumerate().map(named).collect::<Vec<_>>(), now())
     }
 
     #[track_caller]
     fn refuses(pem: &str, words: &str) {
-        assert_eq!(configured(&[pem]).expect_err("a fault").to_string(), format!("{FIELD}: {words}"));
+        assert_eq!(configured(&[pem]).expect_err("a fault").to_string(), format!("{FIELD} names {OBJECT}: {words}"));
     }
 
     #[test]

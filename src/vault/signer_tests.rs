@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::fake::{self, Call, Fake, Reply, config, login, refusal, text};
 use super::*;
 use crate::api::auth::Credentials;
-use crate::api::material::ServerCaBundle;
+use crate::api::material::{ClientTls, Found, Place};
 use crate::api::{IssuerKey, IssuerKind};
 use crate::metrics::Metrics;
 use crate::x509::Csr;
@@ -306,7 +306,7 @@ async fn https_to_a_plain_server_says_so() {
     let fake = Fake::start(|_| text(400, "")).await;
     let config = config(&fake.url.replace("http://", "https://"), |_| ());
     let mut material = fake::material(fake::app_role());
-    material.server_ca = Some(ServerCaBundle { field: "spec.vault.caBundle".to_owned(), pem: pem("ca").into_bytes() });
+    material.server_ca = Some(found("spec.vault.caBundle", None, pem("ca").into_bytes()));
     let signer = VaultSigner::new(&config, &material, &PublicRoots::none(), fake::metrics()).expect("usable");
     let error = signer.sign(&csr()).await.expect_err("the server speaks plain http");
     assert!(error.to_string().contains("must begin with http://"), "{error}");
@@ -317,6 +317,10 @@ async fn plain_http_to_a_tls_server_says_so() {
     let fake = Fake::start(|_| text(400, "Client sent an HTTP request to an HTTPS server.\n")).await;
     let error = signer_of(&fake, fake::app_role()).sign(&csr()).await.expect_err("the server speaks TLS");
     assert!(error.to_string().contains("must begin with https://"), "{error}");
+}
+
+fn found<T>(field: &str, object: Option<&str>, value: T) -> Found<T> {
+    Found { place: Place { field: field.to_owned(), object: object.map(str::to_owned) }, value }
 }
 
 #[track_caller]
@@ -331,20 +335,20 @@ fn unusable(edit: impl FnOnce(&mut Value), bytes: impl FnOnce(&mut Material), fi
 
 #[test]
 fn bytes_that_are_no_certificates_are_said_with_their_field() {
-    let bundle =
-        |field: &str, pem: &str| Some(ServerCaBundle { field: field.to_owned(), pem: pem.as_bytes().to_vec() });
-    let inline = "spec.vault.caBundle";
+    let bundle = |field: &str, object: Option<&str>, pem: &str| Some(found(field, object, pem.as_bytes().to_vec()));
+    let (inline, referenced, secret) =
+        ("spec.vault.caBundle", "spec.vault.caBundleSecretRef", "Secret mesh/ca, key ca.crt");
     unusable(|_| (), |_| (), "spec.vault: no CA bundle");
     for rubbish in ["", "rubbish", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
         unusable(
             |vault| vault["caBundle"] = "AA==".into(),
-            |material| material.server_ca = bundle(inline, rubbish),
+            |material| material.server_ca = bundle(inline, None, rubbish),
             inline,
         );
         unusable(
             |vault| vault["caBundleSecretRef"] = json!({"name": "ca"}),
-            |material| material.server_ca = bundle("spec.vault.caBundleSecretRef", rubbish),
-            "spec.vault.caBundleSecretRef names Secret ca, key ca.crt",
+            |material| material.server_ca = bundle(referenced, Some(secret), rubbish),
+            "spec.vault.caBundleSecretRef names Secret mesh/ca, key ca.crt: ",
         );
     }
     let client = |vault: &mut Value| {
@@ -353,9 +357,10 @@ fn bytes_that_are_no_certificates_are_said_with_their_field() {
     };
     let tls = |certificate: String, key: String| {
         move |material: &mut Material| {
-            material.server_ca = Some(ServerCaBundle { field: inline.to_owned(), pem: pem("ca").into_bytes() });
-            let key = SecretString::from(key);
-            material.client_tls = Some(crate::api::material::ClientTls { certificate: certificate.into_bytes(), key });
+            material.server_ca = bundle(inline, None, &pem("ca"));
+            let certificate = found("spec.vault.clientCertSecretRef", None, certificate.into_bytes());
+            let key = found("spec.vault.clientKeySecretRef", None, SecretString::from(key));
+            material.client_tls = Some(ClientTls { certificate, key });
         }
     };
     let other = rcgen::KeyPair::generate().expect("a key is made").serialize_pem();

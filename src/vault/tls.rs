@@ -10,8 +10,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use secrecy::ExposeSecret as _;
 
-use crate::api::config::{IssuerConfig, KeyReference, ServerCa};
-use crate::api::material::{ClientTls, Material, ServerCaBundle};
+use crate::api::config::IssuerConfig;
+use crate::api::material::{ClientTls, Found, Material};
 use crate::issuance::signer::Fault;
 
 /// The roots of the machine or container we run on: read once, shared by every issuer that names no CA bundle.
@@ -47,7 +47,7 @@ pub fn client_config(
 ) -> Result<ClientConfig, Fault> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = match &material.server_ca {
-        Some(bundle) => Arc::new(bundle_roots(bundle).map_err(|problem| bundle_fault(config, bundle, problem))?),
+        Some(bundle) => Arc::new(bundle_roots(bundle)?),
         None => Arc::clone(&roots.0),
     };
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -72,63 +72,40 @@ pub fn client_config(
         }
     };
     let Some(own) = &material.client_tls else { return Ok(builder.with_no_client_auth()) };
-    let (chain, key) = identity(config, own)?;
-    builder.with_client_auth_cert(chain, key).map_err(|_| {
-        let field = "spec.vault.clientKeySecretRef";
-        key_fault(client_references(config).map(|(_, key)| key), field, "the key does not belong to the certificate")
-    })
+    let (chain, key) = identity(own)?;
+    builder
+        .with_client_auth_cert(chain, key)
+        .map_err(|_| Fault::of_material(&own.key.place, "the key does not belong to the certificate"))
 }
 
-fn bundle_roots(bundle: &ServerCaBundle) -> Result<RootCertStore, String> {
+fn bundle_roots(bundle: &Found<Vec<u8>>) -> Result<RootCertStore, Fault> {
     let mut store = RootCertStore::empty();
-    for (index, certificate) in certificates(&bundle.pem)?.into_iter().enumerate() {
-        store.add(certificate).map_err(|_| format!("certificate {} of the bundle cannot be read", index + 1))?;
+    for (index, certificate) in (1..).zip(certificates(bundle)?) {
+        let unreadable =
+            |_| Fault::of_material(&bundle.place, format!("certificate {index} of the bundle cannot be read"));
+        store.add(certificate).map_err(unreadable)?;
     }
     Ok(store)
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+fn certificates(pem: &Found<Vec<u8>>) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let no_bundle = "holds no PEM certificates; it must be text with -----BEGIN CERTIFICATE----- in it";
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem.value).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) | Err(_) => Err(no_bundle.to_owned()),
+        Ok(_) | Err(_) => Err(Fault::of_material(&pem.place, no_bundle)),
     }
 }
 
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-fn identity(config: &IssuerConfig, own: &ClientTls) -> Result<Identity, Fault> {
-    let references = client_references(config);
-    let chain = certificates(&own.certificate)
-        .map_err(|problem| key_fault(references.map(|(c, _)| c), "spec.vault.clientCertSecretRef", &problem))?;
-    let key = PrivateKeyDer::from_pem_slice(own.key.expose_secret().as_bytes()).map_err(|_| {
+fn identity(own: &ClientTls) -> Result<Identity, Fault> {
+    let chain = certificates(&own.certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(own.key.value.expose_secret().as_bytes()).map_err(|_| {
         let problem = "holds no PEM private key without a passphrase (PKCS#8, PKCS#1 or SEC1)";
-        key_fault(references.map(|(_, key)| key), "spec.vault.clientKeySecretRef", problem)
+        Fault::of_material(&own.key.place, problem)
     })?;
     Ok((chain, key))
-}
-
-fn client_references(config: &IssuerConfig) -> Option<(&KeyReference, &KeyReference)> {
-    config.client_tls.as_ref().map(|(certificate, key)| (certificate, key))
-}
-
-fn bundle_fault(config: &IssuerConfig, bundle: &ServerCaBundle, problem: String) -> Fault {
-    match &config.server_ca {
-        ServerCa::Reference(reference) => key_fault(Some(reference), &bundle.field, &problem),
-        ServerCa::Inline(_) | ServerCa::PublicRoots => spec(&bundle.field, problem),
-    }
-}
-
-fn key_fault(reference: Option<&KeyReference>, field: &str, problem: &str) -> Fault {
-    match reference {
-        Some(reference) => Fault::Material {
-            field: reference.field.clone(),
-            object: format!("{} {}, key {}", reference.kind.name(), reference.name, reference.key),
-            problem: problem.to_owned(),
-        },
-        None => spec(field, problem),
-    }
 }
 
 fn spec(field: &str, problem: impl Into<String>) -> Fault {

@@ -80,7 +80,7 @@ impl Transport {
             builder = builder.dns_resolver(SameHost { host });
         }
         let client = builder.build().map_err(|_| spec("spec.vault", "no HTTP client can be made of it"))?;
-        let ca_field = material.server_ca.as_ref().map(|bundle| bundle.field.clone());
+        let ca_field = material.server_ca.as_ref().map(|bundle| bundle.place.field.clone());
         let namespace = target.namespace.as_deref().map(HeaderValue::from_str).transpose();
         Ok(Self {
             client,

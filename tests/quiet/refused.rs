@@ -118,13 +118,13 @@ async fn objects(shared: Arc<Shared>) -> Outcome {
             "no-pem",
             bundle("caBundleConfigMapRef", json!({"name": "rubbish"})),
             "InvalidReference",
-            &[map, "rubbish, key ca.crt: holds no PEM"],
+            &[map, "objects/rubbish, key ca.crt: holds no PEM"],
         ),
         row(
             "empty-bundle",
             bundle("caBundleConfigMapRef", json!({"name": "rubbish", "key": "empty"})),
             "InvalidReference",
-            &[map, "rubbish, key empty: holds no PEM"],
+            &[map, "objects/rubbish, key empty: holds no PEM"],
         ),
         row("no-base64", bundle("caBundle", json!("%%%")), "InvalidSpec", &["spec.vault.caBundle: is not base64"]),
         row(
