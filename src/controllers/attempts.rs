@@ -32,9 +32,16 @@ pub enum Answered {
 }
 
 impl Attempts {
-    /// The history of a request, which starts when it is first asked for.
+    /// The history of a request, which starts when it is first asked for. Only this begins a memory: what comes after the watch
+    /// showed the request gone finds none, and leaves none behind.
     pub fn history(&self, uid: &str, now: Timestamp) -> History {
-        self.with(uid, now, |attempt| attempt.history)
+        let mut attempts = self.lock();
+        if let Some(attempt) = attempts.get(uid) {
+            return attempt.history;
+        }
+        let history = History { first_seen: now, tries: 0, approval_missed: false };
+        attempts.insert(uid.to_owned(), Attempt { history, pending: false, answer: None });
+        history
     }
 
     /// The answer that is kept for a request.
@@ -43,31 +50,31 @@ impl Attempts {
     }
 
     /// Keeps the answer.
-    pub fn keep(&self, uid: &str, issued: Arc<Issued>, now: Timestamp) {
-        self.with(uid, now, |attempt| attempt.answer = Some(Answered::Kept(issued)));
+    pub fn keep(&self, uid: &str, issued: Arc<Issued>) {
+        self.with(uid, |attempt| attempt.answer = Some(Answered::Kept(issued)));
     }
 
     /// The final status was written: nothing of the request is asked or written again.
     pub fn written(&self, uid: &str) {
-        if let Some(attempt) = self.lock().get_mut(uid) {
+        self.with(uid, |attempt| {
             attempt.answer = Some(Answered::Written);
             attempt.pending = false;
-        }
+        });
     }
 
     /// An attempt failed and will be repeated.
-    pub fn failed(&self, uid: &str, now: Timestamp) {
-        self.with(uid, now, |attempt| attempt.history.tries = attempt.history.tries.saturating_add(1));
+    pub fn failed(&self, uid: &str) {
+        self.with(uid, |attempt| attempt.history.tries = attempt.history.tries.saturating_add(1));
     }
 
     /// The request waits to be signed.
-    pub fn waits(&self, uid: &str, now: Timestamp) {
-        self.with(uid, now, |attempt| attempt.pending = true);
+    pub fn waits(&self, uid: &str) {
+        self.with(uid, |attempt| attempt.pending = true);
     }
 
     /// An event has named the missing approval.
-    pub fn approval_missed(&self, uid: &str, now: Timestamp) {
-        self.with(uid, now, |attempt| attempt.history.approval_missed = true);
+    pub fn approval_missed(&self, uid: &str) {
+        self.with(uid, |attempt| attempt.history.approval_missed = true);
     }
 
     /// The request is finished or gone.
@@ -90,16 +97,32 @@ impl Attempts {
         (count, oldest.map(|oldest| now.duration_since(oldest).unsigned_abs()))
     }
 
-    fn with<T>(&self, uid: &str, now: Timestamp, change: impl FnOnce(&mut Attempt) -> T) -> T {
-        let mut attempts = self.lock();
-        if let Some(attempt) = attempts.get_mut(uid) {
-            return change(attempt);
+    fn with(&self, uid: &str, change: impl FnOnce(&mut Attempt)) {
+        if let Some(attempt) = self.lock().get_mut(uid) {
+            change(attempt);
         }
-        let history = History { first_seen: now, tries: 0, approval_missed: false };
-        change(attempts.entry(uid.to_owned()).or_insert(Attempt { history, pending: false, answer: None }))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Attempt>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_learnt_of_a_request_that_is_gone_is_not_remembered() {
+        let (attempts, now) = (Attempts::default(), Timestamp::UNIX_EPOCH);
+        attempts.history("uid", now);
+        attempts.waits("uid");
+        assert_eq!(attempts.pending(now).0, 1);
+        attempts.forget("uid");
+        attempts.waits("uid");
+        attempts.failed("uid");
+        attempts.approval_missed("uid");
+        attempts.written("uid");
+        assert_eq!(attempts.lock().len(), 0);
     }
 }

@@ -69,7 +69,7 @@ async fn attempt(request: &CertificateRequest, context: &Context) -> Result<Issu
     }
     let standing = standing(request);
     let key = triage(&standing)?;
-    context.attempts.waits(request.uid(), clock::now());
+    context.attempts.waits(request.uid());
     let labels = super::watches::labels(&context.namespaces, request.namespace());
     let (issuer, anchors) = context.issuers.ready(key, labels.as_ref())?;
     let plan = policy::plan(&details(request), &issuer.config().durations).map_err(|refusal| {
@@ -79,7 +79,7 @@ async fn attempt(request: &CertificateRequest, context: &Context) -> Result<Issu
     let _turn = issuer.turn(request.namespace()).await;
     still_wanted(request, key, &issuer, context)?;
     let issued = sign(key, &issuer, &plan, &anchors, context).await?;
-    context.attempts.keep(request.uid(), Arc::new(issued.clone()), clock::now());
+    context.attempts.keep(request.uid(), Arc::new(issued.clone()));
     Ok(issued)
 }
 
@@ -149,13 +149,13 @@ async fn carry_out(verdict: &Verdict, request: &CertificateRequest, context: &Co
     Ok(match verdict {
         Verdict::Ignore { look_again, notice } => {
             if let Some(notice) = notice {
-                context.attempts.approval_missed(request.uid(), clock::now());
+                context.attempts.approval_missed(request.uid());
                 publish(request, notice, context);
             }
             after(*look_again)
         }
         Verdict::Wait { look_again, .. } => {
-            context.attempts.failed(request.uid(), clock::now());
+            context.attempts.failed(request.uid());
             after(*look_again)
         }
         Verdict::Deny | Verdict::Fail(_) | Verdict::Issue(_) => Action::await_change(),

@@ -38,11 +38,12 @@ pub fn requests(client: Client) -> impl Stream<Item = Result<Event<CertificateRe
         watcher(Api::<CertificateRequest>::all(client.clone()), config).boxed()
     };
     let first = watch(true);
-    futures::stream::unfold((first, true, watch), |(mut stream, selected, watch)| async move {
-        let event = stream.next().await?;
+    futures::stream::unfold((first, true, watch), |(mut stream, mut selected, watch)| async move {
+        let mut event = stream.next().await?;
         if selected && event.as_ref().is_err_and(is_unsupported_field) {
             info!("this cert-manager has no selectable fields (they came with 1.20): watching all CertificateRequests");
-            return Some((event, (watch(false), false, watch)));
+            (stream, selected) = (watch(false), false);
+            event = stream.next().await?;
         }
         Some((event, (stream, selected, watch)))
     })
