@@ -33,11 +33,22 @@ pub struct Breaker {
     next_check: Option<Timestamp>,
     /// An answer could not be trusted: the next check alone does not open the gate.
     mistrusted: bool,
+    /// The one request of a trial is under way.
+    trying: bool,
+}
+
+/// Whether a check could see if the signing path serves us. It cannot where a probe would use up what requests need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// It could.
+    Seen,
+    /// Only a request can show it.
+    Unseen,
 }
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { gate: Gate::Closed, troubles: 0, last_check: None, next_check: None, mistrusted: false }
+        Self { gate: Gate::Closed, troubles: 0, last_check: None, next_check: None, mistrusted: false, trying: false }
     }
 }
 
@@ -56,8 +67,9 @@ impl Breaker {
     }
 
     /// A check ended.
-    pub fn checked(&mut self, trouble: Option<&SignError>, seed: &str, now: Timestamp) {
+    pub fn checked(&mut self, trouble: Option<&SignError>, sight: Sight, seed: &str, now: Timestamp) {
         self.last_check = Some(now);
+        self.trying = false;
         match trouble {
             None => {
                 self.gate = if self.mistrusted { Gate::Trial } else { Gate::Open };
@@ -68,7 +80,7 @@ impl Breaker {
                 self.troubles = self.troubles.saturating_add(1);
                 let passes = matches!(trouble, SignError::Transient(_)) && self.troubles < 2;
                 if !(passes && self.gate == Gate::Open) {
-                    self.gate = Gate::Closed;
+                    self.gate = if sight == Sight::Unseen { Gate::Trial } else { Gate::Closed };
                 }
                 let doubled = CLOSEST.saturating_mul(1_u32.checked_shl(self.troubles - 1).unwrap_or(u32::MAX));
                 self.next_check = now.checked_add(spread(doubled.min(CALM), seed, self.troubles)).ok();
@@ -76,27 +88,35 @@ impl Breaker {
         }
     }
 
-    /// The one request of a trial was taken.
-    pub fn trial_taken(&mut self) {
+    /// A request passes, if it may.
+    pub fn pass(&mut self) -> bool {
         if self.gate == Gate::Trial {
             self.gate = Gate::Closed;
+            self.trying = true;
+            return true;
         }
+        self.gate == Gate::Open
     }
 
-    /// The one request of a trial ended without showing anything about the authority: the next one may try. Returns whether
-    /// that was so.
-    pub fn trial_void(&mut self) -> bool {
-        let void = self.mistrusted && self.gate == Gate::Closed && self.troubles == 0;
-        if void {
+    /// Whether a request that passed, and then waited for its turn, may still go on.
+    pub fn still_passes(&self) -> bool {
+        self.gate == Gate::Open || self.trying
+    }
+
+    /// A request ended without showing anything about the authority: if it was that of a trial, the next one may try. Returns
+    /// whether that is so.
+    pub fn void(&mut self) -> bool {
+        let again = std::mem::take(&mut self.trying);
+        if again {
             self.gate = Gate::Trial;
         }
-        void
+        again
     }
 
     /// A sign succeeded and its answer was trusted. Returns whether that is news.
     pub fn signed(&mut self) -> bool {
         let news = self.mistrusted || self.gate != Gate::Open;
-        self.mistrusted = false;
+        (self.mistrusted, self.trying) = (false, false);
         self.troubles = 0;
         self.gate = Gate::Open;
         news
@@ -104,6 +124,7 @@ impl Breaker {
 
     /// A sign failed for another reason than the request's own. The next check is due at once, yet not within 15 s of the last.
     pub fn sign_failed(&mut self, error: &SignError, now: Timestamp) {
+        self.trying = false;
         if matches!(error, SignError::Untrusted(_)) {
             self.mistrusted = true;
             self.gate = Gate::Closed;
@@ -142,7 +163,7 @@ mod tests {
 
     fn open() -> Breaker {
         let mut breaker = Breaker::default();
-        breaker.checked(None, "seed", at(0));
+        breaker.checked(None, Sight::Seen, "seed", at(0));
         breaker
     }
 
@@ -166,7 +187,7 @@ mod tests {
     #[test]
     fn a_configuration_fault_closes_at_once() {
         let mut breaker = open();
-        breaker.checked(Some(&fault()), "seed", at(300));
+        breaker.checked(Some(&fault()), Sight::Seen, "seed", at(300));
         assert_eq!(breaker.gate(), Gate::Closed);
         due_between(&breaker, at(300), 12, 18);
     }
@@ -174,14 +195,14 @@ mod tests {
     #[test]
     fn only_the_second_transient_trouble_closes() {
         let mut breaker = open();
-        breaker.checked(Some(&outage()), "seed", at(300));
+        breaker.checked(Some(&outage()), Sight::Seen, "seed", at(300));
         assert_eq!(breaker.gate(), Gate::Open);
         due_between(&breaker, at(300), 12, 18);
-        breaker.checked(Some(&outage()), "seed", at(315));
+        breaker.checked(Some(&outage()), Sight::Seen, "seed", at(315));
         assert_eq!(breaker.gate(), Gate::Closed);
         due_between(&breaker, at(315), 24, 36);
         for _ in 0..40 {
-            breaker.checked(Some(&outage()), "seed", at(400));
+            breaker.checked(Some(&outage()), Sight::Seen, "seed", at(400));
         }
         due_between(&breaker, at(400), 240, 360);
     }
@@ -201,15 +222,40 @@ mod tests {
         let mut breaker = open();
         breaker.sign_failed(&mistrust(), at(100));
         assert_eq!(breaker.gate(), Gate::Closed);
-        breaker.checked(None, "seed", at(100));
+        breaker.checked(None, Sight::Seen, "seed", at(100));
         assert_eq!(breaker.gate(), Gate::Trial);
-        breaker.trial_taken();
-        assert_eq!(breaker.gate(), Gate::Closed);
-        assert!(breaker.trial_void());
+        assert!(breaker.pass() && !breaker.pass(), "one request");
+        assert!(breaker.still_passes());
+        assert!(breaker.void() && !breaker.void());
         assert_eq!(breaker.gate(), Gate::Trial);
-        breaker.trial_taken();
+        assert!(breaker.pass());
         assert!(breaker.signed());
         assert_eq!(breaker.gate(), Gate::Open);
         assert!(!breaker.signed());
+    }
+
+    #[test]
+    fn where_a_check_cannot_see_one_request_may_try() {
+        let mut breaker = open();
+        breaker.sign_failed(&fault(), at(100));
+        breaker.checked(Some(&fault()), Sight::Unseen, "seed", at(100));
+        assert_eq!(breaker.gate(), Gate::Trial);
+        due_between(&breaker, at(100), 12, 18);
+        assert!(breaker.pass() && !breaker.pass(), "one request");
+        breaker.sign_failed(&fault(), at(101));
+        assert!(!breaker.still_passes() && !breaker.void(), "it failed, and nobody else may try before the next check");
+        breaker.checked(Some(&fault()), Sight::Unseen, "seed", at(115));
+        due_between(&breaker, at(115), 24, 36);
+        assert!(breaker.pass() && breaker.signed());
+        assert_eq!(breaker.gate(), Gate::Open);
+    }
+
+    #[test]
+    fn where_a_check_cannot_see_only_the_second_transient_trouble_closes() {
+        let mut breaker = open();
+        breaker.checked(Some(&outage()), Sight::Unseen, "seed", at(300));
+        assert_eq!(breaker.gate(), Gate::Open);
+        breaker.checked(Some(&outage()), Sight::Unseen, "seed", at(315));
+        assert_eq!(breaker.gate(), Gate::Trial);
     }
 }

@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use super::turns::{Turn, Turns};
 use crate::api::IssuerConfig;
 use crate::api::material::Delivered;
-use crate::issuance::breaker::{Breaker, Gate};
+use crate::issuance::breaker::{Breaker, Gate, Sight};
 use crate::issuance::diagnosis::{Diagnosis, Trust, diagnose};
 use crate::issuance::health::{Health, Report};
-use crate::issuance::signer::{Probe, SignError, Signer};
+use crate::issuance::signer::{Fact, Observation, Probe, SignError, Signer};
 use crate::issuance::trust::Anchors;
 use crate::issuance::verdict::Waiting;
 use crate::metrics::IssuerMetrics;
@@ -51,6 +51,8 @@ struct State {
     signing: Option<Certificate>,
     trouble: Option<SignError>,
     last_signed: Option<Timestamp>,
+    /// What the last sign met, if it was not the request's own fault and none has succeeded since.
+    unsigned: Option<SignError>,
     /// A check has ended.
     checked: bool,
     /// What the status says: only under a written Ready do requests pass, so that the anchors are on record before anything is
@@ -108,9 +110,11 @@ impl<S: Signer> Live<S> {
         let trust = Trust { configured: self.configured.as_ref(), recorded };
         let Diagnosis { trouble, anchors, signing } =
             diagnose(&observation, trust, self.config().vault.path.mount(), now());
+        let sight = sight(&observation);
         let mut state = self.state();
         state.checked = true;
-        state.breaker.checked(trouble.as_ref(), &self.origin.uid, now());
+        let trouble = trouble.or_else(|| state.unsigned.clone().filter(|_| sight == Sight::Unseen));
+        state.breaker.checked(trouble.as_ref(), sight, &self.origin.uid, now());
         if trouble.is_some() || !state.breaker.mistrusted() {
             state.trouble = trouble;
         }
@@ -149,20 +153,18 @@ impl<S: Signer> Live<S> {
     pub fn admit(&self) -> Result<Anchors, Waiting> {
         let mut state = self.state();
         let anchors = state.anchors.clone().ok_or(Waiting::IssuerNotReady)?;
-        match state.breaker.gate() {
-            Gate::Open if state.announced == Some(true) => Ok(anchors),
-            Gate::Trial => {
-                state.breaker.trial_taken();
-                Ok(anchors)
-            }
-            Gate::Open | Gate::Closed => Err(Waiting::IssuerNotReady),
-        }
+        // An issuer on trial is not Ready; its one request is what may make it so.
+        let passes = match state.breaker.gate() {
+            Gate::Open => state.announced == Some(true),
+            Gate::Trial => state.announced.is_some(),
+            Gate::Closed => false,
+        };
+        if passes && state.breaker.pass() { Ok(anchors) } else { Err(Waiting::IssuerNotReady) }
     }
 
     /// Whether a request that was admitted, and then waited for its turn, may still go on.
     pub fn still_admits(&self) -> bool {
-        let state = self.state();
-        state.breaker.gate() == Gate::Open || state.breaker.mistrusted()
+        self.state().breaker.still_passes()
     }
 
     /// An attempt ended. Returns whether the issuer has to be looked at.
@@ -170,17 +172,17 @@ impl<S: Signer> Live<S> {
         let mut state = self.state();
         match error {
             None => {
-                state.last_signed = Some(now);
+                (state.last_signed, state.unsigned) = (Some(now), None);
                 state.breaker.signed()
             }
             // The authority answered, and refused this request only: that says nothing against it.
-            Some(SignError::Request(_)) => state.breaker.trial_void(),
+            Some(SignError::Request(_)) => state.breaker.void(),
             Some(error) => {
                 state.breaker.sign_failed(error, now);
                 if matches!(error, SignError::Untrusted(_)) {
                     state.trouble = Some(error.clone());
                 }
-                state.last_signed = None;
+                (state.last_signed, state.unsigned) = (None, Some(error.clone()));
                 true
             }
         }
@@ -188,5 +190,13 @@ impl<S: Signer> Live<S> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A check that got in and saw nothing of the signing path, good or bad.
+fn sight(observation: &Observation) -> Sight {
+    match (&observation.login, &observation.signing) {
+        (Fact::Yes(()), Fact::Unknown) => Sight::Unseen,
+        (Fact::Yes(()) | Fact::No(_) | Fact::Unknown, Fact::Yes(()) | Fact::No(_) | Fact::Unknown) => Sight::Seen,
     }
 }

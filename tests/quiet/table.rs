@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
-use testenv::{Chain, Csr, HierarchyOptions, Issuer, IssuerRef, KeyAndCsr, Request, certificate_of, openssl};
+use testenv::{
+    AppRoleOptions, Chain, Csr, HierarchyOptions, Issuer, IssuerRef, KeyAndCsr, Request, certificate_of, openssl,
+};
 
 use crate::issuing::token_issuer;
 use crate::support::{A_WHILE, AT_ONCE, Corner, SOON, is_issued, ready_of, says, text};
@@ -17,6 +19,10 @@ pub fn add(suite: &mut Suite) {
     suite.add("a revoked token costs one login and no attempt", revoked_login);
     suite.add("a revoked static token makes the issuer not Ready until its Secret changes", revoked_static);
     suite.add("a role that vanishes makes the issuer not Ready and its requests wait until it is back", role_vanished);
+    suite.add(
+        "where a probe would use up a limited token, the signs' own words decide and one request tries for all",
+        one_tries_for_all,
+    );
     suite.add(
         "a role's refusal fails the request with the option that decides, and the issuer stays Ready",
         role_refusals,
@@ -87,6 +93,32 @@ async fn role_vanished(shared: Arc<Shared>) -> Outcome {
     corner.bao().lenient_role(corner.recipe.mount(), "mesh").await?;
     issuing.ready(NEXT_CHECK).await?;
     corner.issued(&request).await.map(drop)
+}
+
+async fn one_tries_for_all(shared: Arc<Shared>) -> Outcome {
+    let name = "one-for-all";
+    let mut recipe = shared.plane.bao.plain_recipe(name, Chain::WithRoot).await?;
+    let limited = AppRoleOptions { token_num_uses: 100, ..AppRoleOptions::new(&[&recipe.policy]) };
+    recipe.app_role = shared.plane.bao.app_role("one-for-all-limited", &limited).await?;
+    let corner = Corner::around(&shared, name, recipe).await?;
+    let issuing = corner.ready_issuer().await?;
+    corner.issued(&corner.ask("before").await?).await?;
+    corner.bao().delete(&format!("{}/roles/mesh", corner.recipe.mount())).await?;
+    let requests = try_join_all(["one", "two", "three"].map(|request| corner.ask(request))).await?;
+    let ready = issuing.reason("SigningRefused", SOON).await?;
+    says(&ready["message"], &[&corner.recipe.sign_path, "unknown role: mesh", "create the role"])?;
+    let attempts = corner.sign_attempts()?;
+    tokio::time::sleep(A_WHILE).await;
+    ensure!((attempts..=attempts + 1).contains(&corner.sign_attempts()?), "{:?}", corner.calls()?);
+    corner.bao().lenient_role(corner.recipe.mount(), "mesh").await?;
+    for request in &requests {
+        request.ready(NEXT_CHECK).await?;
+        corner.issued(request).await?;
+    }
+    issuing.ready(SOON).await?;
+    ensure!(corner.calls()?.logins_of(&corner.recipe.app_role) == 1, "{:?}", corner.calls()?);
+    ensure!(corner.calls()?.to(&corner.recipe.sign_path).iter().filter(|call| call.probe).count() == 1);
+    Ok(())
 }
 
 /// A role, a request that it refuses, Vault's words and the option that the hint names.
