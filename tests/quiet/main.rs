@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 
 mod admission;
 mod afterwards;
+mod chart;
 mod counting;
 mod issuing;
 mod midflight;
@@ -36,8 +37,9 @@ const AT_A_TIME: usize = 12;
 type Topic = fn(&mut Suite);
 
 /// The files of trials.
-const TOPICS: [(&str, Topic); 11] = [
+const TOPICS: [(&str, Topic); 12] = [
     ("admission", admission::add),
+    ("chart", chart::add),
     ("issuing", issuing::add),
     ("recipes", recipes::add),
     ("waiting", waiting::add),

@@ -19,7 +19,7 @@ pub struct Mark(u64);
 pub struct BaoAudit(PathBuf);
 
 /// One answered call.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Call {
     /// Vault's `request_id`.
     pub id: String,
@@ -39,6 +39,20 @@ pub struct Call {
     pub display_name: Option<String>,
     /// When it was answered, as the log has it.
     pub time: String,
+}
+
+/// Short, because a failure shows many of them.
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Call { operation, path, probe, error, .. } = self;
+        write!(
+            f,
+            "{operation} {path}{}{}",
+            if *probe { " (probe)" } else { "" },
+            if error.is_some() { ": " } else { "" }
+        )?;
+        f.write_str(error.as_deref().unwrap_or_default())
+    }
 }
 
 /// Some calls, to be narrowed down and counted.

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::kube::Kube;
-use crate::kubectl::helm_template;
+use crate::kubectl::{helm, helm_template};
 use crate::programs::project;
 use crate::run::Run;
 
@@ -27,6 +27,11 @@ impl Chart {
         let chart = project().join("deploy/helm");
         let objects = helm_template(run.programs(), "vault-mesh-issuer", namespace, &chart, &args).await?;
         Ok(Chart { objects, namespace: namespace.into() })
+    }
+
+    /// Runs helm in the project's folder, as a person would; a refusal is in helm's words.
+    pub async fn helm(run: &Run, args: &[&str]) -> Result<String> {
+        helm(run.programs(), args).await
     }
 
     /// The rendered Deployment.

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::kube::Kube;
-use crate::programs::Programs;
+use crate::programs::{Programs, project};
 
 impl Kube {
     /// Runs kubectl with this client's token and gives its stdout; a failure carries its stderr.
@@ -35,6 +35,13 @@ impl Kube {
     }
 }
 
+/// Runs helm in the project's folder and gives its stdout; a failure carries its complaint.
+pub(crate) async fn helm(programs: &Programs, args: &[&str]) -> Result<String> {
+    let mut command = Command::new(programs.path("helm"));
+    command.args(args).current_dir(project());
+    text_of(command, None).await.with_context(|| format!("helm {}", args.join(" ")))
+}
+
 /// `helm template`, as objects.
 pub(crate) async fn helm_template(
     programs: &Programs,
@@ -43,10 +50,10 @@ pub(crate) async fn helm_template(
     chart: &Path,
     args: &[String],
 ) -> Result<Vec<Value>> {
-    let mut command = Command::new(programs.path("helm"));
-    command.arg("template").arg(name).arg(chart).args(["-n", namespace, "--include-crds"]).args(args);
-    let yaml = text_of(command, None).await.with_context(|| format!("helm template {}", chart.display()))?;
-    documents(&yaml)
+    let chart = chart.display().to_string();
+    let own = ["template", name, &chart, "-n", namespace, "--include-crds"];
+    let args: Vec<&str> = own.into_iter().chain(args.iter().map(String::as_str)).collect();
+    documents(&helm(programs, &args).await?)
 }
 
 /// The objects of a YAML text.
@@ -74,7 +81,9 @@ async fn text_of(mut command: Command, input: Option<&str>) -> Result<String> {
     let (output, ()) = tokio::join!(child.wait_with_output(), feed);
     let output = output.context("waiting for it")?;
     if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+        // helm lint tells on stdout what is wrong.
+        let [said, complained] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+        bail!("{}", format!("{said}\n{complained}").trim());
     }
     String::from_utf8(output.stdout).context("its output is not UTF-8")
 }

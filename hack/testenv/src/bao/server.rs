@@ -56,7 +56,8 @@ impl Bao {
     pub async fn start_vault(run: &Run) -> Result<Bao> {
         let programs = tokio::task::spawn_blocking(Programs::with_vault).await.context("building Vault")??;
         let folder = run.new_folder("vault")?;
-        let port = run.port()?;
+        // A dev server takes the next port as well, for its cluster.
+        let port = run.port_pair()?;
         let address = format!("http://127.0.0.1:{port}");
         let audit = folder.join("audit.jsonl");
         let recipe = Recipe {
