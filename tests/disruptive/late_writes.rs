@@ -85,7 +85,9 @@ async fn late_pending(run: Run) -> Outcome {
     // Our client gives up after 15 s, looks again and finds the issuer ready.
     let issued = web.issued(&world, LATER).await?;
 
-    ensure!(api.release().await? == [409], "the late Pending is refused");
+    let answers = api.release().await?;
+    let after = web.request.get().await?;
+    ensure!(answers == [409], "the late Pending is answered {answers:?} and the status is {}", after["status"]);
     tokio::time::sleep(Duration::from_secs(2)).await;
     let now = web.request.get().await?;
     ensure!(now["status"] == issued["status"], "the status is as it was: {}", now["status"]);
@@ -97,21 +99,37 @@ async fn late_pending(run: Run) -> Outcome {
 async fn lost_answer(run: Run) -> Outcome {
     let world = World::start(run, bare()).await?;
     let api = Proxy::start(&world.run, world.plane.kube.server()).await?;
+    let vault = Proxy::start(&world.run, world.plane.bao.address()).await?;
     let ours = world.controller(|options| options.via = Some(api.url().to_owned())).await?;
-    let issuer = world.ready_issuer().await?.issuer_ref;
+    let issuer = world.ready_issuer_at(vault.url()).await?.issuer_ref;
 
-    let lossy = api.on(writes_status("web"), Action::DeliverThenCut).times(1);
+    let slow = vault.on(is_sign, Action::Hold);
     let web = world.approved("web", &issuer).await?;
+    until("the request is with Vault", 1, || Ok(vault.held())).await?;
+    slow.remove();
+    // The watch is kept away as well, so that nothing but the memory of the answer keeps us from asking again.
+    let blind = api.on(|seen| seen.is("GET", "/certificaterequests?"), Action::Hold);
+    api.cut_all();
+    let lossy = api.on(writes_status("web"), Action::DeliverThenCut).times(1);
+    vault.release().await?;
     let first = web.issued(&world, SOON).await?;
     ensure!(lossy.hits() == 1, "the answer was dropped");
-    // The repeated write finds the request finished, or the watch has told before.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    until("the write is repeated", 2, || Ok(world.status_writes(&ours, "web")?.len())).await?;
+    ensure!(world.status_writes(&ours, "web")? == [200, 409], "{:?}", world.status_writes(&ours, "web")?);
+    blind.remove();
+    api.discard();
+
+    // A write that never arrives at all is repeated with the answer that is kept.
+    let cut = api.on(writes_status("cut"), Action::Cut).times(1);
+    world.approved("cut", &issuer).await?.issued(&world, LATER).await?;
+    ensure!(cut.hits() == 1, "the write was cut");
+
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let now = web.request.get().await?;
     ensure!(certificate_of(&now)? == certificate_of(&first)?, "the same certificate stands there");
-    ensure!(now["status"] == first["status"]);
-    ensure!(world.signs()? == 1, "one sign, not {}", world.signs()?);
-    let writes = world.status_writes(&ours, "web")?;
-    ensure!(matches!(writes.as_slice(), [200] | [200, 409]), "{writes:?}");
+    ensure!(now["status"] == first["status"], "{} became {}", first["status"], now["status"]);
+    ensure!(world.signs()? == 2, "one sign each, not {}", world.signs()?);
+    ensure!(world.status_writes(&ours, "web")?.len() == 2, "it is left in peace then");
     ensure!(ours.metric("vault_mesh_issuer_requests_pending", &[]).await? == 0.0, "nothing is left pending");
     Ok(())
 }

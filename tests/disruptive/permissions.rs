@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use testenv::{Action, Chart, Issuer, IssuerRef, Options, Proxy, Run, condition, eventually, holds_for, rbac};
+use testenv::{
+    Action, Chart, Controller, Issuer, IssuerRef, Options, Proxy, Run, condition, eventually, holds_for, rbac,
+};
 
-use crate::support::{LATER, MESH, SOON, World, bare, is_sign, until};
+use crate::support::{LATER, MESH, SOON, World, bare, controller_options, is_sign, until};
 use crate::{Outcome, Suite};
 
 pub fn add(suite: &mut Suite) {
     suite
         .add("approval is refused without our signer names, told once after 30 s, and granted with them", not_approved);
     suite.add("a denied request ends Denied with a failureTime, and Vault hears nothing of it", denied);
+    suite.add("without the right to watch Secrets a changed one takes effect with the next read", get_alone);
     suite.add(
         "with a list of namespaces Secrets of others are forbidden, and every right we have is used",
         listed_namespaces,
@@ -153,5 +156,36 @@ async fn listed_namespaces(run: Run) -> Outcome {
         ensure!(reads && matches!(call.resource.as_str(), "secrets" | "configmaps"), "{call:?} was forbidden");
     }
     ensure!(!calls.forbidden().is_empty());
+    Ok(())
+}
+
+async fn get_alone(run: Run) -> Outcome {
+    let world = World::start(run, bare()).await?;
+    let kube = &world.plane.kube;
+    let ours = Controller::prepare(&world.plane, controller_options(|_| ())).await?;
+    let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/vault-mesh-issuer";
+    let mut rules = kube.get(role).await?["rules"].clone();
+    for rule in rules.as_array_mut().context("rules")? {
+        if rule["resources"].as_array().is_some_and(|resources| resources.iter().any(|it| it == "secrets")) {
+            rule["verbs"] = json!(["get"]);
+        }
+    }
+    kube.patch(role, &json!({"rules": rules})).await?;
+    ours.start_again().await?;
+
+    let secret_id = &world.recipe.app_role.secret_id;
+    let issuer = world.issuer_at(world.plane.bao.address()).create(kube).await?;
+    issuer.ready(SOON).await?;
+    kube.secret(MESH, "vault-approle", &[("secretId", "00000000-0000-0000-0000-000000000000")]).await?;
+    issuer.reason("LoginRefused", LATER).await?;
+    kube.secret(MESH, "vault-approle", &[("secretId", secret_id)]).await?;
+    issuer.ready(LATER).await?;
+    world.approved("web", &issuer.issuer_ref).await?.issued(&world, SOON).await?;
+    let calls = world.plane.kube_audit.all()?.of(&ours.namespace, &ours.account).resource("secrets");
+    ensure!(
+        !calls.verb("watch").forbidden().is_empty()
+            && calls.verb("watch").len() == calls.verb("watch").forbidden().len()
+    );
+    ensure!(calls.verb("get").len() < 12, "it reads every minute, not {} times", calls.verb("get").len());
     Ok(())
 }
