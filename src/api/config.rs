@@ -1,17 +1,18 @@
 //! The parsed form of a spec: what the rest of the program works with. Parsing is pure and says which field is wrong; a spec
 //! that the API server admitted may still fail here (an object from before a rule, a server without our CRD's rules).
 
-use std::time::Duration;
+mod certificates;
+mod policy;
 
 use base64::Engine as _;
-use kube::core::{Expression, Selector};
+use kube::core::Selector;
 
 use super::auth::Auth;
-use super::spec::{AnchorSourceSpec, IssuerSpec, LabelExpressionSpec, SecretKeySelector};
+use super::spec::{AnchorSourceSpec, IssuerSpec, SecretKeySelector};
 use super::vault_path::SignPath;
 
-/// A certificate without a requested duration gets cert-manager's own default: 90 days.
-const DEFAULT_DURATION: Duration = Duration::from_secs(2_160 * 3_600);
+pub use certificates::{AllowCa, Certificates, Durations, GoDuration, Usages, go_duration};
+pub use policy::{OtherNames, ServiceAccount, SpiffePolicy};
 
 /// One issuer's configuration, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,10 +27,14 @@ pub struct IssuerConfig {
     pub client_tls: Option<(KeyReference, KeyReference)>,
     /// `trust.anchors`, in the order written; empty means they are discovered.
     pub anchors: Vec<AnchorSource>,
-    /// Lifetimes.
-    pub durations: Durations,
+    /// `trust.publish`: where the anchors in force are written.
+    pub publish: Option<KeyReference>,
+    /// What certificates may be asked for.
+    pub certificates: Certificates,
     /// Which namespaces may use a cluster issuer; the empty selector means all.
     pub namespaces: Selector,
+    /// `policy.spiffe`: which names who may ask for; none: only Vault's role decides.
+    pub spiffe: Option<SpiffePolicy>,
 }
 
 /// A server and the path of its API that signs.
@@ -65,15 +70,6 @@ pub enum AnchorSource {
     Pem(String, String),
     /// A key of a Secret or ConfigMap.
     Reference(KeyReference),
-}
-
-/// Which lifetimes are asked for and permitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Durations {
-    /// For requests that name none.
-    pub default: Duration,
-    /// The longest that is passed on; none: Vault's role decides.
-    pub max: Option<Duration>,
 }
 
 /// A kind of object that a spec may name.
@@ -155,8 +151,10 @@ impl IssuerConfig {
             server_ca: server_ca(spec)?,
             client_tls: client_tls(spec)?,
             anchors: anchors(spec)?,
-            durations: durations(spec)?,
-            namespaces: namespaces(spec)?,
+            publish: publish(spec)?,
+            certificates: certificates::parse(spec)?,
+            namespaces: policy::namespaces(spec)?,
+            spiffe: policy::spiffe(spec)?,
         })
     }
 
@@ -262,7 +260,7 @@ fn client_tls(spec: &IssuerSpec) -> Result<Option<(KeyReference, KeyReference)>,
 }
 
 fn anchors(spec: &IssuerSpec) -> Result<Vec<AnchorSource>, SpecError> {
-    let sources = spec.trust.iter().flat_map(|trust| &trust.anchors);
+    let sources = spec.trust.iter().flat_map(|trust| trust.anchors.iter().flatten());
     sources.enumerate().map(|(index, source)| anchor(&format!("spec.trust.anchors[{index}]"), source)).collect()
 }
 
@@ -278,88 +276,24 @@ fn anchor(field: &str, source: &AnchorSourceSpec) -> Result<AnchorSource, SpecEr
     }
 }
 
-fn durations(spec: &IssuerSpec) -> Result<Durations, SpecError> {
-    let certificates = spec.certificates.clone().unwrap_or_default();
-    let parse = |field: &str, text: Option<&String>| text.map(|text| positive(field, text)).transpose();
-    let max = parse("spec.certificates.maxDuration", certificates.max_duration.as_ref())?;
-    let default = parse("spec.certificates.defaultDuration", certificates.default_duration.as_ref())?;
-    match (default, max) {
-        (Some(default), Some(max)) if default > max => {
-            Err(SpecError::new("spec.certificates.defaultDuration", "is longer than spec.certificates.maxDuration"))
-        }
-        // A maximum below cert-manager's default lowers the default too: what the user wrote must work by itself.
-        (default, max) => {
-            let fallback = max.map_or(DEFAULT_DURATION, |max| max.min(DEFAULT_DURATION));
-            Ok(Durations { default: default.unwrap_or(fallback), max })
-        }
-    }
-}
-
-fn namespaces(spec: &IssuerSpec) -> Result<Selector, SpecError> {
-    let Some(selector) = spec.policy.as_ref().and_then(|policy| policy.namespace_selector.as_ref()) else {
-        return Ok(Selector::default());
+fn publish(spec: &IssuerSpec) -> Result<Option<KeyReference>, SpecError> {
+    let Some(target) = spec.trust.as_ref().and_then(|trust| trust.publish.as_ref()) else {
+        return Ok(None);
     };
-    let labels = selector.match_labels.clone().unwrap_or_default();
-    let equal = labels.into_iter().map(|(key, value)| Ok(Expression::Equal(key, value)));
-    let expressions = selector.match_expressions.iter().flatten().map(expression);
-    Ok(equal.chain(expressions).collect::<Result<Vec<_>, _>>()?.into_iter().collect())
-}
-
-fn expression(spec: &LabelExpressionSpec) -> Result<Expression, SpecError> {
-    let LabelExpressionSpec { key, operator, values } = spec;
-    let (key, values) = (key.clone(), values.iter().flatten().cloned().collect());
-    match operator.as_str() {
-        "In" => Ok(Expression::In(key, values)),
-        "NotIn" => Ok(Expression::NotIn(key, values)),
-        "Exists" => Ok(Expression::Exists(key)),
-        "DoesNotExist" => Ok(Expression::DoesNotExist(key)),
-        _ => Err(SpecError::new(
-            "spec.policy.namespaceSelector.matchExpressions",
-            format!("{operator:?} is no operator; write In, NotIn, Exists or DoesNotExist"),
-        )),
-    }
-}
-
-fn positive(field: &str, text: &str) -> Result<Duration, SpecError> {
-    match go_duration(text) {
-        Some(GoDuration::Positive(duration)) if duration >= Duration::from_secs(1) => Ok(duration),
-        _ => Err(SpecError::new(field, format!("{text:?} is no duration of at least one second, for example 24h"))),
-    }
-}
-
-/// A duration as Go writes it, with its sign.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GoDuration {
-    /// Above zero.
-    Positive(Duration),
-    /// `0s`.
-    Zero,
-    /// Below zero.
-    Negative,
-}
-
-/// Parses a Go duration such as `1h30m`; none if it is not one. Nothing else reaches the library's parser: it panics on a sign
-/// inside the text and on numbers that no duration holds (Go itself ends at 292 years).
-pub fn go_duration(text: &str) -> Option<GoDuration> {
-    let (text, negative) = match text.strip_prefix('-') {
-        Some(rest) => (rest, true),
-        None => (text.strip_prefix('+').unwrap_or(text), false),
+    let reference = |name: &str, kind, selector| {
+        Ok(Some(KeyReference::new(&format!("spec.trust.publish.{name}"), kind, selector, "ca.crt")))
     };
-    let numbers_are_small = text.split(|c: char| !c.is_ascii_digit()).all(|digits| digits.len() <= 12);
-    let no_sign_inside = text.chars().all(|c| c.is_ascii_digit() || c == '.' || c.is_alphabetic());
-    if text.is_empty() || !numbers_are_small || !no_sign_inside {
-        return None;
+    match (&target.config_map, &target.secret) {
+        (Some(selector), None) => reference("configMap", ReferencedKind::ConfigMap, selector),
+        (None, Some(selector)) => reference("secret", ReferencedKind::Secret, selector),
+        _ => Err(SpecError::new("spec.trust.publish", "set exactly one of configMap and secret")),
     }
-    let duration = text.parse::<kube::core::Duration>().ok().map(Duration::from)?;
-    Some(match (duration.is_zero(), negative) {
-        (true, _) => GoDuration::Zero,
-        (false, true) => GoDuration::Negative,
-        (false, false) => GoDuration::Positive(duration),
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn spec(edit: impl FnOnce(&mut serde_json::Value)) -> IssuerSpec {
@@ -383,7 +317,9 @@ mod tests {
         assert_eq!(config.vault.server, "https://vault.example:8200");
         assert_eq!(config.vault.authority, "vault.example:8200");
         assert_eq!(config.server_ca, ServerCa::PublicRoots);
-        assert_eq!(config.durations, Durations { default: DEFAULT_DURATION, max: None });
+        let durations = Durations { default: Duration::from_secs(2_160 * 3_600), max: None };
+        let certificates = Certificates { durations, usages: Usages::Warn, allow_ca: None };
+        assert_eq!((config.certificates, config.spiffe, config.publish), (certificates, None, None));
     }
 
     #[test]
@@ -414,29 +350,17 @@ mod tests {
         refused("spec.certificates.maxDuration", |spec| {
             spec["certificates"] = serde_json::json!({"maxDuration": "1 day"});
         });
+        refused("spec.certificates.usages", |spec| spec["certificates"] = serde_json::json!({"usages": "enforce"}));
+        refused("spec.certificates.allowCA.maxDuration", |spec| {
+            spec["certificates"] = serde_json::json!({"allowCA": {"maxDuration": "0s"}});
+        });
+        refused("spec.trust.publish", |spec| spec["trust"] = serde_json::json!({"publish": {}}));
+        refused("spec.policy.spiffe", |spec| spec["policy"] = serde_json::json!({"spiffe": {"requester": false}}));
+        refused("spec.policy.spiffe.otherNames", |spec| {
+            spec["policy"] = serde_json::json!({"spiffe": {"requester": true, "otherNames": "Warn"}});
+        });
         refused("spec.certificates.defaultDuration", |spec| {
             spec["certificates"] = serde_json::json!({"maxDuration": "1h", "defaultDuration": "2h"});
         });
-    }
-
-    #[test]
-    fn durations_are_read_as_go_writes_them() {
-        let seconds = |seconds| Some(GoDuration::Positive(Duration::from_secs(seconds)));
-        for (text, expected) in [
-            ("1h30m", seconds(5_400)),
-            ("1.5h", seconds(5_400)),
-            ("2160h0m0s", seconds(2_160 * 3_600)),
-            ("0s", Some(GoDuration::Zero)),
-            ("0", Some(GoDuration::Zero)),
-            ("-1h", Some(GoDuration::Negative)),
-            ("1 day", None),
-            ("", None),
-            ("-", None),
-            ("1h-5m", None),
-            ("99999999999999999999h", None),
-            ("1d", None),
-        ] {
-            assert_eq!(go_duration(text), expected, "{text}");
-        }
     }
 }

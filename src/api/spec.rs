@@ -34,7 +34,7 @@ pub trait IssuerResource: Resource<DynamicType = ()> {
     status = "IssuerStatus",
     derive = "PartialEq",
     doc = "Signs cert-manager's CertificateRequests of its own namespace with a PKI mount of HashiCorp Vault or OpenBao.",
-    validation = Rule::new("!has(self.spec.policy)").message("spec.policy is for VaultMeshClusterIssuer: a VaultMeshIssuer serves its own namespace only"),
+    validation = Rule::new("!has(self.spec.policy) || !has(self.spec.policy.namespaceSelector)").message("spec.policy.namespaceSelector is for VaultMeshClusterIssuer: a VaultMeshIssuer serves its own namespace only"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Status", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#),
     printcolumn(name = "Path", type_ = "string", json_path = ".spec.vault.path", priority = 1),
@@ -95,10 +95,10 @@ pub struct IssuerSpec {
     /// What the mesh trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<TrustSpec>,
-    /// Lifetimes of the certificates.
+    /// What certificates may be asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificates: Option<CertificatesSpec>,
-    /// Who may use this issuer. For VaultMeshClusterIssuer only.
+    /// Who may use this issuer, and for which names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicySpec>,
 }
@@ -127,13 +127,13 @@ pub struct VaultSpec {
     #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new("self.matches('^/?[A-Za-z0-9_.~@:+=-]+(/[A-Za-z0-9_.~@:+=-]+)*/?$') && !self.matches('(^|/)[.][.]?(/|$)')").message("must be a namespace path, for example team-a/mesh"))]
     pub namespace: Option<String>,
-    /// The API path that signs: <mount>/sign/<role>, or <mount>/issuer/<ref>/sign/<role>.
+    /// The API path that signs: <mount>/sign/<role>, or <mount>/issuer/<ref>/sign/<role>. With <mount>/sign-verbatim[/<role>] the request's usages and subject come out as they are asked for. <mount>/root/sign-intermediate and <mount>/issuer/<ref>/sign-intermediate serve requests with isCA only. <mount>/cel/sign/<role> is OpenBao's.
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(
         validation = Rule::new("!self.matches('(^|/)[.][.]?(/|$)')").message("must not hold the segments . or .."),
-        validation = Rule::new("!self.matches('^/?v1/sign/[^/]+$')").message("names no mount; write <mount>/sign/<role>"),
+        validation = Rule::new("!self.matches('^(/?v1/|/)?(sign(-verbatim)?/[^/]+|sign-verbatim|root/sign-intermediate)$')").message("names no mount; write <mount>/sign/<role>"),
         validation = Rule::new("!self.matches('(^|/)issue/[^/]+$')").message("ends in issue/<role>, which makes Vault create a key of its own; write sign/<role>"),
-        validation = Rule::new("self.matches('(^|/)issue/[^/]+$') || self.matches('^(/?v1/|/)?([A-Za-z0-9_.~@:+=-]+/)+sign/[A-Za-z0-9_.~@:+=-]+$')").message("must be <mount>/sign/<role> or <mount>/issuer/<ref>/sign/<role>")
+        validation = Rule::new("self.matches('(^|/)issue/[^/]+$') || self.matches('^(/?v1/|/)?([A-Za-z0-9_.~@:+=-]+/)+(sign/[A-Za-z0-9_.~@:+=-]+|sign-verbatim(/[A-Za-z0-9_.~@:+=-]+)?|root/sign-intermediate|issuer/[A-Za-z0-9_.~@:+=-]+/sign-intermediate)$')").message("must be <mount>/sign/<role> or <mount>/issuer/<ref>/sign/<role>, or end in one of the verbs sign-verbatim, root/sign-intermediate, issuer/<ref>/sign-intermediate and cel/sign/<role>")
     )]
     pub path: String,
     /// Certificates to trust when connecting to the server, base64 of a PEM bundle. It says nothing about what the mesh trusts. Without any of caBundle, caBundleSecretRef and caBundleConfigMapRef the container's public roots are used; with one, only that one.
@@ -203,10 +203,28 @@ pub struct SecretKeySelector {
 /// What the mesh trusts.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.anchors) || has(self.publish)").message("set anchors, publish or both"))]
 pub struct TrustSpec {
     /// Where the mesh's root certificates lie: PEM bundles of self-signed roots, not of intermediates. They become `status.ca` of every request, and a certificate that does not lead to one of them is not handed out. Without this the root is taken from the mount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8))]
-    pub anchors: Vec<AnchorSourceSpec>,
+    pub anchors: Option<Vec<AnchorSourceSpec>>,
+    /// Where to write the trust anchors in force, for a mesh that reads them from a ConfigMap or Secret. It lies in the issuer's namespace (for VaultMeshClusterIssuer: in the cluster resource namespace); trust-manager copies it elsewhere. Only this one key is written, it stays when the issuer goes, and it is never emptied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<PublishSpec>,
+}
+
+/// The object that the trust anchors are written to.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.configMap) != has(self.secret)").message("set exactly one of configMap and secret"))]
+pub struct PublishSpec {
+    /// A key of a ConfigMap. The key defaults to ca.crt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<SecretKeySelector>,
+    /// A key of a Secret. The key defaults to ca.crt. The chart lets the controller write Secrets only when told to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretKeySelector>,
 }
 
 /// One source of root certificates.
@@ -226,7 +244,7 @@ pub struct AnchorSourceSpec {
     pub pem: Option<String>,
 }
 
-/// Lifetimes of the certificates.
+/// What certificates may be asked for.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.defaultDuration) || !has(self.maxDuration) || duration(self.defaultDuration) <= duration(self.maxDuration)").message("defaultDuration must not be longer than maxDuration"))]
@@ -241,15 +259,75 @@ pub struct CertificatesSpec {
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]+([.][0-9]+)?(h|m|s|ms))+$') && duration(self) >= duration('1s')").message("must be a duration of at least one second, for example 24h"))]
     pub max_duration: Option<String>,
+    /// What to do about a certificate that lacks key usages or extended key usages that its request asks for: Warn (an event and a log line) or Enforce (the request fails). Defaults to Warn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self in ['Warn', 'Enforce']").message("must be Warn or Enforce"))]
+    pub usages: Option<String>,
+    /// Lets requests with isCA be signed, through <mount>/root/sign-intermediate or <mount>/issuer/<ref>/sign-intermediate of the mount in spec.vault.path. Without it they fail. No role of Vault's limits this path: the limits here are the only ones.
+    #[serde(default, rename = "allowCA", skip_serializing_if = "Option::is_none")]
+    pub allow_ca: Option<AllowCaSpec>,
 }
 
-/// Who may use a cluster issuer.
+/// Which CA certificates may be asked for.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct AllowCaSpec {
+    /// The path length that is written into the CA certificates: how many further CAs may stand below each. A request that asks for a longer one fails. Defaults to 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 9))]
+    pub max_path_length: Option<u8>,
+    /// The longest lifetime of a CA certificate; a longer one fails. Defaults to certificates.maxDuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]+([.][0-9]+)?(h|m|s|ms))+$') && duration(self) >= duration('1s')").message("must be a duration of at least one second, for example 24h"))]
+    pub max_duration: Option<String>,
+}
+
+/// Who may use an issuer, and for which names.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicySpec {
-    /// The namespaces whose requests are served; absent and {} mean all. A request from elsewhere stays Pending.
+    /// The namespaces whose requests are served; absent and {} mean all. A request from elsewhere stays Pending. For VaultMeshClusterIssuer only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelectorSpec>,
+    /// Compares the names that a request asks for with who asks. Absent: only Vault's role decides about names. It is sound only where cert-manager's webhook runs: without it a client may write any requester into its request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spiffe: Option<SpiffePolicySpec>,
+}
+
+/// Rules about names. A name of the shape spiffe://<trust domain>/ns/<namespace>/sa/<service account> or <service>.<namespace>.svc (with or without a cluster domain) is granted if one of the rules that are set grants it; otherwise the request fails.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.requester) && self.requester) || (has(self.requestNamespace) && self.requestNamespace) || (has(self.brokers) && self.brokers.size() > 0)").message("set at least one of requester, requestNamespace and brokers: without a rule nothing could be granted"))]
+pub struct SpiffePolicySpec {
+    /// Grants the names of the ServiceAccount that made the request: its own namespace and its own service account; service names of its namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester: Option<bool>,
+    /// Grants the names of the request's own namespace, whoever made the request. Certificates need it: their requests are made by cert-manager's ServiceAccount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_namespace: Option<bool>,
+    /// ServiceAccounts that may ask for anyone's names, as istio-csr does after it has checked the workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub brokers: Option<Vec<ServiceAccountSpec>>,
+    /// What to do about names of another shape, such as SPIRE's and Kong Mesh's URIs, other DNS names, IP and e-mail addresses: Refuse or Allow. Defaults to Refuse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self in ['Refuse', 'Allow']").message("must be Refuse or Allow"))]
+    pub other_names: Option<String>,
+}
+
+/// A ServiceAccount.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccountSpec {
+    /// Its namespace.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// A label selector, as Kubernetes has it everywhere; bounded, because every field of this API is.

@@ -72,7 +72,7 @@ async fn attempt(request: &CertificateRequest, context: &Context) -> Result<Issu
     context.attempts.waits(request.uid());
     let labels = super::watches::labels(&context.namespaces, request.namespace());
     let (issuer, anchors) = context.issuers.ready(key, labels.as_ref())?;
-    let plan = policy::plan(&details(request), &issuer.config().durations).map_err(|refusal| {
+    let plan = policy::plan(&details(request), &issuer.config().certificates.durations).map_err(|refusal| {
         issuer.attempted(Some(&refusal.clone().into()), clock::now());
         NotIssued::Refused(refusal)
     })?;

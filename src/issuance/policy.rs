@@ -15,6 +15,12 @@ pub struct CertificateDetails {
     pub duration: Option<String>,
     /// `spec.isCA`.
     pub is_ca: bool,
+    /// `spec.usages`, in cert-manager's words.
+    pub usages: Vec<String>,
+    /// `spec.username`: who made the request, as cert-manager's webhook recorded it.
+    pub requester: String,
+    /// The request's namespace.
+    pub namespace: String,
 }
 
 /// Turns what is asked into what Vault will be asked.
@@ -101,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_ca_request_is_refused_before_its_csr_is_read() {
-        let details = CertificateDetails { csr: Some(b"rubbish".to_vec()), is_ca: true, duration: None };
+        let details = CertificateDetails { csr: Some(b"rubbish".to_vec()), is_ca: true, ..Default::default() };
         let durations = Durations { default: HOUR, max: None };
         assert_eq!(plan(&details, &durations).err(), Some(Refusal::CertificateAuthority));
     }
@@ -110,7 +116,7 @@ mod tests {
     fn a_csr_that_does_not_parse_is_refused() {
         let durations = Durations { default: HOUR, max: None };
         for csr in [None, Some(b"rubbish".to_vec())] {
-            let details = CertificateDetails { csr, is_ca: false, duration: None };
+            let details = CertificateDetails { csr, ..Default::default() };
             assert!(matches!(plan(&details, &durations), Err(Refusal::Csr(_))), "{details:?}");
         }
     }

@@ -35,6 +35,7 @@ struct Spec {
     duration: Option<String>,
     #[serde(rename = "isCA")]
     is_ca: bool,
+    usages: Vec<String>,
     username: String,
 }
 
@@ -151,6 +152,9 @@ pub fn details(request: &CertificateRequest) -> CertificateDetails {
         csr: base64::engine::general_purpose::STANDARD.decode(&request.spec.request).ok(),
         duration: request.spec.duration.clone(),
         is_ca: request.spec.is_ca,
+        usages: request.spec.usages.clone(),
+        requester: request.spec.username.clone(),
+        namespace: request.namespace().to_owned(),
     }
 }
 

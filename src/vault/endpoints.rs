@@ -3,7 +3,6 @@
 
 use rustify_derive::Endpoint;
 use vaultrs::api::auth::approle::requests::LoginWithApproleRequest;
-use vaultrs::api::pki::requests::SignCertificateRequest;
 use vaultrs::api::token::requests::LookupTokenSelfRequest;
 
 use crate::api::vault_path::SignPath;
@@ -29,22 +28,26 @@ pub struct ReadChain {
     pub mount: String,
 }
 
-/// `POST <sign path>`. The CN is left to the CSR (`use_csr_common_name` is a role's default), and is not made a SAN.
-pub fn sign(path: &SignPath, csr: &str, ttl: Option<String>) -> SignCertificateRequest {
-    // vaultrs puts `sign` right behind the mount, so the issuer segments travel as its end.
-    let mount = match path.issuer() {
-        Some(issuer) => format!("{}/issuer/{issuer}", path.mount()),
-        None => path.mount().to_owned(),
-    };
-    SignCertificateRequest {
-        mount,
-        role: path.role().to_owned(),
-        csr: Some(csr.to_owned()),
-        ttl,
-        exclude_cn_from_sans: Some(true),
-        format: Some("pem".to_owned()),
-        ..SignCertificateRequest::default()
-    }
+/// `POST <sign path>`, for every verb that signs a CSR: vaultrs builds the path of one of them only.
+#[derive(Endpoint)]
+#[endpoint(path = "{self.path}", method = "POST")]
+pub struct SignCsr {
+    /// Mount, issuer, verb and role.
+    #[endpoint(skip)]
+    pub path: String,
+    /// PEM.
+    pub csr: String,
+    /// The lifetime, for example `3600s`.
+    pub ttl: Option<String>,
+    /// The CN is left to the CSR (`use_csr_common_name` is a role's default), and is not made a SAN.
+    pub exclude_cn_from_sans: bool,
+    /// Always `pem`.
+    pub format: &'static str,
+}
+
+/// The call that signs a CSR.
+pub fn sign(path: &SignPath, csr: &str, ttl: Option<String>) -> SignCsr {
+    SignCsr { path: path.to_string(), csr: csr.to_owned(), ttl, exclude_cn_from_sans: true, format: "pem" }
 }
 
 /// `GET auth/token/lookup-self`.
@@ -65,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_sign_call_goes_to_the_path_as_written() {
-        for written in ["istioca/sign/cluster-local", "a/b/issuer/blue/sign/web"] {
+        for written in ["istioca/sign/cluster-local", "a/b/issuer/blue/sign/web", "pki/root/sign-intermediate"] {
             let path = SignPath::parse(written).expect("the test's path is one");
             assert_eq!(sign(&path, "", None).path(), written);
         }
