@@ -7,6 +7,7 @@ pub mod inspection;
 pub mod policy;
 pub mod servers;
 pub mod signer;
+pub mod spiffe;
 pub mod triage;
 pub mod trust;
 pub mod verdict;

@@ -296,7 +296,7 @@ pub struct PolicySpec {
     pub spiffe: Option<SpiffePolicySpec>,
 }
 
-/// Rules about names. A name of the shape spiffe://<trust domain>/ns/<namespace>/sa/<service account> or <service>.<namespace>.svc (with or without a cluster domain) is granted if one of the rules that are set grants it; otherwise the request fails.
+/// Rules about names. A name of the shape spiffe://<trust domain>/ns/<namespace>/sa/<service account> or <service>.<namespace>.svc (with or without a cluster domain) is granted if one of the rules that are set grants it; otherwise the request fails before Vault is asked. A common name that could be taken for a host, a URI or an address is compared too. The trust domain is left to Vault's role.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(has(self.requester) && self.requester) || (has(self.requestNamespace) && self.requestNamespace) || (has(self.brokers) && self.brokers.size() > 0)").message("set at least one of requester, requestNamespace and brokers: without a rule nothing could be granted"))]
@@ -307,11 +307,11 @@ pub struct SpiffePolicySpec {
     /// Grants the names of the request's own namespace, whoever made the request. Certificates need it: their requests are made by cert-manager's ServiceAccount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_namespace: Option<bool>,
-    /// ServiceAccounts that may ask for anyone's names, as istio-csr does after it has checked the workload.
+    /// ServiceAccounts that may ask for the names of every workload and service, as istio-csr does after it has checked who asks it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub brokers: Option<Vec<ServiceAccountSpec>>,
-    /// What to do about names of another shape, such as SPIRE's and Kong Mesh's URIs, other DNS names, IP and e-mail addresses: Refuse or Allow. Defaults to Refuse.
+    /// What to do about names of another shape, such as SPIRE's and Kong Mesh's URIs, other DNS names (wildcards and the names of Pods among them), IP and e-mail addresses, and about CA certificates, which can sign any name: Refuse or Allow, which leaves them to Vault's role. Brokers are bound by it too. Defaults to Refuse.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(validation = Rule::new("self in ['Refuse', 'Allow']").message("must be Refuse or Allow"))]

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::attempts::Answered;
 use super::{Context, Wake};
-use crate::api::IssuerKey;
+use crate::api::{IssuerConfig, IssuerKey};
 use crate::clock;
 use crate::cluster::events::Kind;
 use crate::cluster::status::{WriteError, Written, apply_request_status, read_request};
@@ -72,7 +72,8 @@ async fn attempt(request: &CertificateRequest, context: &Context) -> Result<Issu
     context.attempts.waits(request.uid());
     let labels = super::watches::labels(&context.namespaces, request.namespace());
     let (issuer, anchors) = context.issuers.ready(key, labels.as_ref())?;
-    let plan = policy::plan(&details(request), &issuer.config().certificates.durations).map_err(|refusal| {
+    let IssuerConfig { certificates, spiffe, .. } = issuer.config();
+    let plan = policy::plan(&details(request), &certificates.durations, spiffe.as_ref()).map_err(|refusal| {
         issuer.attempted(Some(&refusal.clone().into()), clock::now());
         NotIssued::Refused(refusal)
     })?;

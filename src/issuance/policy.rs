@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::signer::{Refusal, SigningRequest};
-use crate::api::config::{Durations, GoDuration, go_duration};
+use super::spiffe;
+use crate::api::config::{Durations, GoDuration, SpiffePolicy, go_duration};
 use crate::x509::Csr;
 
 /// What a request asks for, as it stands on the wire: nothing here has been checked.
@@ -27,7 +28,11 @@ pub struct CertificateDetails {
 ///
 /// # Errors
 /// Why this request can never be signed by this issuer.
-pub fn plan(details: &CertificateDetails, durations: &Durations) -> Result<SigningRequest, Refusal> {
+pub fn plan(
+    details: &CertificateDetails,
+    durations: &Durations,
+    names: Option<&SpiffePolicy>,
+) -> Result<SigningRequest, Refusal> {
     let bytes = details.csr.as_deref().ok_or_else(|| Refusal::Csr("is not base64".to_owned()))?;
     if details.is_ca {
         return Err(Refusal::CertificateAuthority);
@@ -36,6 +41,7 @@ pub fn plan(details: &CertificateDetails, durations: &Durations) -> Result<Signi
     if csr.asks_ca() {
         return Err(Refusal::CertificateAuthorityInCsr);
     }
+    names.map_or(Ok(()), |policy| spiffe::check(policy, details, &csr))?;
     Ok(SigningRequest { csr, ttl: lifetime(details.duration.as_deref(), durations)? })
 }
 
@@ -109,7 +115,7 @@ mod tests {
     fn a_ca_request_is_refused_before_its_csr_is_read() {
         let details = CertificateDetails { csr: Some(b"rubbish".to_vec()), is_ca: true, ..Default::default() };
         let durations = Durations { default: HOUR, max: None };
-        assert_eq!(plan(&details, &durations).err(), Some(Refusal::CertificateAuthority));
+        assert_eq!(plan(&details, &durations, None).err(), Some(Refusal::CertificateAuthority));
     }
 
     #[test]
@@ -117,7 +123,7 @@ mod tests {
         let durations = Durations { default: HOUR, max: None };
         for csr in [None, Some(b"rubbish".to_vec())] {
             let details = CertificateDetails { csr, ..Default::default() };
-            assert!(matches!(plan(&details, &durations), Err(Refusal::Csr(_))), "{details:?}");
+            assert!(matches!(plan(&details, &durations, None), Err(Refusal::Csr(_))), "{details:?}");
         }
     }
 }

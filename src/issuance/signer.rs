@@ -106,6 +106,21 @@ pub enum Refusal {
         "spec.request asks for CA:TRUE in its basicConstraints, and this issuer signs end-entity certificates only"
     )]
     CertificateAuthorityInCsr,
+    /// `spec.policy.spiffe` of the issuer does not grant the names to who asks.
+    #[error(
+        "spec.request asks for {names}, which the issuer's spec.policy.spiffe does not grant to {requester} \
+         in namespace {namespace}. {advice}"
+    )]
+    Names {
+        /// The refused names, each with its kind; the first of many.
+        names: String,
+        /// `spec.username`.
+        requester: Words,
+        /// The request's namespace.
+        namespace: String,
+        /// Which rule would have granted them, and the field that sets it.
+        advice: String,
+    },
     /// Vault's role refuses what is asked.
     #[error("Vault refused to sign at {path}: {words}. {hint}")]
     Role {

@@ -23,6 +23,7 @@ struct Content {
     pem: String,
     public_key: Vec<u8>,
     common_name: Option<String>,
+    common_names: Vec<String>,
     extensions: Extensions,
 }
 
@@ -84,6 +85,7 @@ impl Csr {
             pem: pem.to_owned(),
             public_key: info.subject_pki.raw.to_vec(),
             common_name: names::common_name(&info.subject),
+            common_names: names::common_names(&info.subject),
             extensions: requested(&parsed)?,
         };
         Ok(Self(Arc::new(content)))
@@ -107,6 +109,11 @@ impl Csr {
     /// The common name it asks for; an empty one is none.
     pub fn common_name(&self) -> Option<&str> {
         self.0.common_name.as_deref()
+    }
+
+    /// Every common name of its subject; one that is no text stands as `#` and hex.
+    pub fn common_names(&self) -> &[String] {
+        &self.0.common_names
     }
 
     /// Whether it asks for basicConstraints CA:TRUE.

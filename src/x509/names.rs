@@ -127,6 +127,13 @@ pub(super) fn common_name(name: &X509Name<'_>) -> Option<String> {
     (!last.is_empty()).then(|| last.to_owned())
 }
 
+/// Every common name, for those who judge names: verifiers differ in which they look at. One that is no text stands as RFC 4514
+/// has it, `#` and hex.
+pub(super) fn common_names(name: &X509Name<'_>) -> Vec<String> {
+    let text = |bytes: &[u8]| format!("#{}", hex(bytes));
+    name.iter_common_name().map(|it| it.as_str().map_or_else(|_| text(it.as_slice()), str::to_owned)).collect()
+}
+
 /// Bytes as lower-case hex.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
