@@ -1,6 +1,7 @@
 //! Flow: what moves between watches, decisions and edges.
 
 pub mod attempts;
+pub mod brakes;
 pub mod issuers;
 pub mod requests;
 pub mod watches;
@@ -30,6 +31,8 @@ pub struct Context {
     pub references: References,
     /// What is remembered of each request.
     pub attempts: attempts::Attempts,
+    /// What is remembered of each Certificate's issuances.
+    pub brakes: brakes::Brakes,
     /// The unfinished requests of ours.
     pub requests: Store<CertificateRequest>,
     /// Every namespace's labels.

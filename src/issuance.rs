@@ -1,5 +1,6 @@
 //! Decisions: pure functions over data and `now`. Nothing here waits, reads a clock or talks to anybody.
 
+pub mod brake;
 pub mod breaker;
 pub mod diagnosis;
 pub mod health;

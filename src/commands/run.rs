@@ -27,7 +27,7 @@ use crate::clock;
 use crate::cluster::events::Events;
 use crate::cluster::references::References;
 use crate::controllers::watches::{self, Gone, Namespace};
-use crate::controllers::{Context, Settings, Wake, attempts::Attempts, issuers, requests};
+use crate::controllers::{Context, Settings, Wake, attempts::Attempts, brakes::Brakes, issuers, requests};
 use crate::http::{self, Admin};
 use crate::issuers::Issuers;
 use crate::metrics::Metrics;
@@ -137,6 +137,7 @@ fn build(
         issuers: Issuers::default(),
         references,
         attempts: Attempts::default(),
+        brakes: Brakes::default(),
         requests,
         namespaces,
         metrics: Metrics::new(),

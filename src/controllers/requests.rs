@@ -77,11 +77,30 @@ async fn attempt(request: &CertificateRequest, context: &Context) -> Result<Issu
         issuer.attempted(Some(&refusal.clone().into()), clock::now());
         NotIssued::Refused(refusal)
     })?;
+    rested(request, key, &issuer, &plan, context)?;
     let _turn = issuer.turn(request.namespace()).await;
     still_wanted(request, key, &issuer, context)?;
     let issued = sign(key, &issuer, &plan, &anchors, context).await?;
     context.attempts.keep(request.uid(), Arc::new(issued.clone()));
+    if let Some(owner) = request.owner() {
+        context.brakes.issued(owner, plan.ttl, issued.path.leaf.not_after(), clock::now());
+    }
     Ok(issued)
+}
+
+/// A Certificate that asks again and again pauses in between; a request without one never does.
+fn rested(
+    request: &CertificateRequest,
+    key: &IssuerKey,
+    issuer: &Live<VaultSigner>,
+    plan: &SigningRequest,
+    context: &Context,
+) -> Result<(), NotIssued> {
+    let pause = request.owner().and_then(|owner| context.brakes.pause(owner, plan.ttl, clock::now()));
+    pause.map_or(Ok(()), |pause| {
+        issuer.withdrawn();
+        Err(NotIssued::Waiting(key.clone(), Waiting::TooOften(pause)))
+    })
 }
 
 /// While a request waits for its turn it may be deleted, its issuer may fail, and we may have to go: none of it costs a sign.

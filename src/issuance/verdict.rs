@@ -42,6 +42,8 @@ pub enum Waiting {
     NamespaceNotSelected,
     /// Vault could not be asked, or its answer could not be used; tried again after a pause.
     Vault,
+    /// The Certificate behind it is issued again and again; it goes on after this pause.
+    TooOften(Duration),
     /// The attempt itself broke: a defect of this program.
     Broken,
 }
@@ -104,8 +106,7 @@ pub fn judge(attempt: Result<Issued, NotIssued>, history: &History, uid: &str, n
         Err(NotIssued::Waiting(issuer, waiting)) => Verdict::Wait {
             message: waiting_message(&issuer, waiting),
             look_again: pause(waiting, history, uid),
-            notice: (waiting == Waiting::NamespaceNotSelected)
-                .then(|| Notice { reason: "NamespaceNotSelected", note: waiting_message(&issuer, waiting) }),
+            notice: event_reason(waiting).map(|reason| Notice { reason, note: waiting_message(&issuer, waiting) }),
         },
     }
 }
@@ -142,6 +143,15 @@ fn await_approval(issuer: &IssuerKey, history: &History, now: Timestamp) -> Verd
     Verdict::Ignore { look_again: None, notice: Some(notice) }
 }
 
+/// Which waits are an event too: those that somebody else than the issuer's owner has to end.
+fn event_reason(waiting: Waiting) -> Option<&'static str> {
+    match waiting {
+        Waiting::NamespaceNotSelected => Some("NamespaceNotSelected"),
+        Waiting::TooOften(_) => Some("IssuedTooOften"),
+        Waiting::IssuerMissing | Waiting::IssuerNotReady | Waiting::Vault | Waiting::Broken => None,
+    }
+}
+
 /// One sentence per cause, without dates or Vault's words: those stand in the issuer's condition, once, instead of on every
 /// request that waits for it.
 fn waiting_message(issuer: &IssuerKey, waiting: Waiting) -> String {
@@ -157,6 +167,11 @@ fn waiting_message(issuer: &IssuerKey, waiting: Waiting) -> String {
         Waiting::Vault => {
             format!("{issuer} could not have the request signed; it is tried again, and the issuer's status says more")
         }
+        Waiting::TooOften(_) => format!(
+            "its Certificate asks again although two certificates were issued for it within a tenth of the duration it asks for; \
+             {issuer} goes on after a pause, which grows. If nobody renews it by hand, the life that Vault gives is hardly longer \
+             than renewBefore: lower the Certificate's renewBefore, or raise max_ttl of Vault's role or the end of its CA"
+        ),
         Waiting::Broken => "the controller failed at this request and tries it again; please report its log".to_owned(),
     }
 }
@@ -169,6 +184,7 @@ fn pause(waiting: Waiting, history: &History, uid: &str) -> Option<Duration> {
             let doubled = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(history.tries).unwrap_or(u32::MAX));
             Some(spread(doubled.min(SLOWEST_PAUSE), uid, history.tries))
         }
+        Waiting::TooOften(pause) => Some(pause),
         Waiting::Broken => Some(spread(SLOWEST_PAUSE, uid, history.tries)),
     }
 }
@@ -219,6 +235,21 @@ mod tests {
         for waiting in [Waiting::IssuerMissing, Waiting::IssuerNotReady, Waiting::NamespaceNotSelected] {
             assert_eq!(pause(waiting, &history(3), "uid"), None, "{waiting:?}");
         }
+    }
+
+    #[test]
+    fn who_asks_too_often_waits_with_one_message_and_an_event() {
+        let judged = |seconds| {
+            let waiting = NotIssued::Waiting(issuer(), Waiting::TooOften(Duration::from_secs(seconds)));
+            match judge(Err(waiting), &history(2), "uid", Timestamp::UNIX_EPOCH) {
+                Verdict::Wait { message, look_again, notice } => (message, look_again, notice),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (message, look_again, notice) = judged(5);
+        assert_eq!(look_again, Some(Duration::from_secs(5)));
+        assert_eq!(notice, Some(Notice { reason: "IssuedTooOften", note: message.clone() }));
+        assert_eq!(judged(10).0, message, "a longer pause is the same cause");
     }
 
     #[test]

@@ -167,6 +167,11 @@ impl<S: Signer> Live<S> {
         self.state().breaker.still_passes()
     }
 
+    /// A request that was admitted does not go on, for a reason of its own.
+    pub fn withdrawn(&self) {
+        self.state().breaker.void();
+    }
+
     /// An attempt ended. Returns whether the issuer has to be looked at.
     pub fn attempted(&self, error: Option<&SignError>, now: Timestamp) -> bool {
         let mut state = self.state();

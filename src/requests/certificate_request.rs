@@ -12,19 +12,52 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use crate::api::{GROUP, IssuerKey, IssuerKind};
+use crate::issuance::brake::Owner;
 use crate::issuance::policy::CertificateDetails;
 use crate::issuance::triage::Standing;
 use crate::issuance::verdict::Verdict;
 
 /// A CertificateRequest without what we do not read.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(from = "Wire")]
 pub struct CertificateRequest {
-    #[serde(deserialize_with = "slim_metadata")]
     metadata: ObjectMeta,
+    owner: Option<Owner>,
+    spec: Spec,
+    status: Status,
+}
+
+/// The same as it comes.
+#[derive(Deserialize)]
+struct Wire {
+    metadata: Metadata,
     #[serde(default)]
     spec: Spec,
     #[serde(default)]
     status: Status,
+}
+
+/// Metadata without labels, annotations and managed fields.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    #[serde(default)]
+    owner_references: Vec<OwnerReference>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct OwnerReference {
+    api_version: String,
+    kind: String,
+    uid: String,
+    controller: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -117,6 +150,11 @@ impl CertificateRequest {
         &self.spec.username
     }
 
+    /// The Certificate that it was made for.
+    pub fn owner(&self) -> Option<Owner> {
+        self.owner
+    }
+
     /// Whom an event is about.
     pub fn reference(&self) -> ObjectReference {
         self.object_ref(&())
@@ -203,28 +241,25 @@ fn condition(
     json!({"type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": since})
 }
 
-/// Metadata without labels, annotations, owners and managed fields.
-fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Slim {
-        name: Option<String>,
-        namespace: Option<String>,
-        uid: Option<String>,
-        resource_version: Option<String>,
-        creation_timestamp: Option<Time>,
-        deletion_timestamp: Option<Time>,
+impl From<Wire> for CertificateRequest {
+    fn from(Wire { metadata, spec, status }: Wire) -> Self {
+        // Other owners ask for several certificates at once, as a Pod does for its volumes.
+        let is_certificate = |owner: &&OwnerReference| {
+            owner.controller && owner.kind == "Certificate" && owner.api_version.starts_with("cert-manager.io/")
+        };
+        let owner = metadata.owner_references.iter().find(is_certificate);
+        let owner = owner.and_then(|owner| Owner::from_uid(&owner.uid));
+        let metadata = ObjectMeta {
+            name: metadata.name,
+            namespace: metadata.namespace,
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            creation_timestamp: metadata.creation_timestamp,
+            deletion_timestamp: metadata.deletion_timestamp,
+            ..ObjectMeta::default()
+        };
+        Self { metadata, owner, spec, status }
     }
-    let slim = Slim::deserialize(deserializer)?;
-    Ok(ObjectMeta {
-        name: slim.name,
-        namespace: slim.namespace,
-        uid: slim.uid,
-        resource_version: slim.resource_version,
-        creation_timestamp: slim.creation_timestamp,
-        deletion_timestamp: slim.deletion_timestamp,
-        ..ObjectMeta::default()
-    })
 }
 
 /// Whether a string is there and not empty, without keeping it.
@@ -300,6 +335,22 @@ mod tests {
     fn a_certificate_is_seen_and_not_kept() {
         assert!(standing(&request(|object| object["status"]["certificate"] = "LS0t".into())).has_certificate);
         assert!(!standing(&request(|object| object["status"]["certificate"] = "".into())).has_certificate);
+    }
+
+    #[test]
+    fn the_owner_is_the_certificate_that_controls_it() {
+        let uid = "0b7e5f1c-9a3d-4c58-8f2e-6d1a2b3c4d5e";
+        let owned = |change: fn(&mut serde_json::Value)| {
+            let mut owner = json!({"apiVersion": "cert-manager.io/v1", "kind": "Certificate", "name": "web", "uid": uid, "controller": true});
+            change(&mut owner);
+            let pod = json!({"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": uid});
+            request(|object| object["metadata"]["ownerReferences"] = json!([pod, owner])).owner()
+        };
+        assert_eq!(owned(|_| ()), Owner::from_uid(uid));
+        assert_eq!(owned(|owner| owner["controller"] = false.into()), None);
+        assert_eq!(owned(|owner| owner["kind"] = "Pod".into()), None);
+        assert_eq!(owned(|owner| owner["apiVersion"] = "v1".into()), None);
+        assert_eq!(request(|_| ()).owner(), None);
     }
 
     #[test]
