@@ -16,6 +16,7 @@ pub fn add(suite: &mut Suite) {
     suite.add("trust anchors are 1 to 8 sources, each of exactly one kind", anchors);
     suite.add("durations are at least one second and in order", durations);
     suite.add("a namespaceSelector is for the cluster kind and holds known operators", selectors);
+    suite.add("rules about names hold at least one rule, known words and bounded lists, for both kinds", names);
     suite.add("a field that is not in the type is refused where fields are checked", unknown_fields);
 }
 
@@ -31,7 +32,8 @@ const PAIR: &str = "clientCertSecretRef and clientKeySecretRef belong together";
 const ONE_SOURCE: &str = "set exactly one of configMap, secret and pem";
 const DURATION: &str = "must be a duration of at least one second";
 const ORDER: &str = "defaultDuration must not be longer than maxDuration";
-const CLUSTER_ONLY: &str = "spec.policy is for VaultMeshClusterIssuer";
+const CLUSTER_ONLY: &str = "spec.policy.namespaceSelector is for VaultMeshClusterIssuer";
+const NO_RULE: &str = "set at least one of requester, requestNamespace and brokers";
 const OPERATOR: &str = "operator must be In, NotIn, Exists or DoesNotExist";
 const VALUES: &str = "In and NotIn need values; Exists and DoesNotExist have none";
 
@@ -298,8 +300,43 @@ async fn selectors(shared: Arc<Shared>) -> Outcome {
         (one(json!({})), Some("operator: Required value")),
     ];
     check(&shared.plane.kube, true, &rows).await?;
-    let namespaced = [json!({"policy": {}}), json!({"policy": {"namespaceSelector": {}}})];
-    check(&shared.plane.kube, false, &namespaced.map(|row| (row, Some(CLUSTER_ONLY)))).await
+    let spiffe = json!({"requester": true});
+    let namespaced = [
+        (json!({"policy": {}}), None),
+        (json!({"policy": {"spiffe": spiffe}}), None),
+        (json!({"policy": {"namespaceSelector": {}}}), Some(CLUSTER_ONLY)),
+        (json!({"policy": {"namespaceSelector": {}, "spiffe": spiffe}}), Some(CLUSTER_ONLY)),
+    ];
+    check(&shared.plane.kube, false, &namespaced).await
+}
+
+async fn names(shared: Arc<Shared>) -> Outcome {
+    let broker = |namespace: &str, name: &str| json!({"brokers": [{"namespace": namespace, "name": name}]});
+    let brokers = |count: usize| json!({"brokers": vec![json!({"namespace": "mesh", "name": "istio-csr"}); count]});
+    let rows = [
+        (json!({"requester": true}), None),
+        (json!({"requestNamespace": true}), None),
+        (json!({"requester": true, "requestNamespace": false, "otherNames": "Refuse"}), None),
+        (json!({"requester": true, "requestNamespace": true, "brokers": [], "otherNames": "Allow"}), None),
+        (json!({}), Some(NO_RULE)),
+        (json!({"requester": false, "requestNamespace": false}), Some(NO_RULE)),
+        (json!({"brokers": []}), Some(NO_RULE)),
+        (json!({"otherNames": "Allow"}), Some(NO_RULE)),
+        (json!({"requester": true, "otherNames": "allow"}), Some("must be Refuse or Allow")),
+        (json!({"requester": true, "otherNames": ""}), Some("must be Refuse or Allow")),
+        (json!({"requester": "yes"}), Some("requester")),
+        (brokers(1), None),
+        (brokers(16), None),
+        (brokers(17), Some("16")),
+        (broker(&"n".repeat(63), &"a".repeat(253)), None),
+        (broker(&"n".repeat(64), "a"), Some("63")),
+        (broker("n", &"a".repeat(254)), Some("253")),
+        (broker("", "a"), Some("namespace")),
+        (broker("n", ""), Some("name")),
+        (json!({"brokers": [{"name": "istio-csr"}]}), Some("namespace: Required value")),
+        (json!({"brokers": [{"namespace": "mesh"}]}), Some("name: Required value")),
+    ];
+    check_both(&shared, &field("policy/spiffe", rows)).await
 }
 
 async fn unknown_fields(shared: Arc<Shared>) -> Outcome {

@@ -17,10 +17,12 @@ use tokio::runtime::Runtime;
 
 mod admission;
 mod afterwards;
+mod brake;
 mod chart;
 mod counting;
 mod issuing;
 mod midflight;
+mod names;
 mod recipes;
 mod refused;
 mod replayed;
@@ -37,7 +39,7 @@ const AT_A_TIME: usize = 12;
 type Topic = fn(&mut Suite);
 
 /// The files of trials.
-const TOPICS: [(&str, Topic); 12] = [
+const TOPICS: [(&str, Topic); 14] = [
     ("admission", admission::add),
     ("chart", chart::add),
     ("issuing", issuing::add),
@@ -49,6 +51,8 @@ const TOPICS: [(&str, Topic); 12] = [
     ("table", table::add),
     ("replayed", replayed::add),
     ("secrets", secrets::add),
+    ("names", names::add),
+    ("brake", brake::add),
     ("counting", counting::add),
 ];
 
