@@ -56,7 +56,7 @@ mod tests {
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn owner(number: usize) -> Owner {
-        Owner::from_uid(&format!("{number:x}")).expect("a number is a UID")
+        Owner::new("mesh", &number.to_string())
     }
 
     fn at(second: usize) -> Timestamp {

@@ -248,7 +248,7 @@ impl From<Wire> for CertificateRequest {
             owner.controller && owner.kind == "Certificate" && owner.api_version.starts_with("cert-manager.io/")
         };
         let owner = metadata.owner_references.iter().find(is_certificate);
-        let owner = owner.and_then(|owner| Owner::from_uid(&owner.uid));
+        let owner = owner.map(|owner| Owner::new(metadata.namespace.as_deref().unwrap_or_default(), &owner.uid));
         let metadata = ObjectMeta {
             name: metadata.name,
             namespace: metadata.namespace,
@@ -346,7 +346,7 @@ mod tests {
             let pod = json!({"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": uid});
             request(|object| object["metadata"]["ownerReferences"] = json!([pod, owner])).owner()
         };
-        assert_eq!(owned(|_| ()), Owner::from_uid(uid));
+        assert_eq!(owned(|_| ()), Some(Owner::new("mesh", uid)));
         assert_eq!(owned(|owner| owner["controller"] = false.into()), None);
         assert_eq!(owned(|owner| owner["kind"] = "Pod".into()), None);
         assert_eq!(owned(|owner| owner["apiVersion"] = "v1".into()), None);
