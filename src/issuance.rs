@@ -1,7 +1,9 @@
 //! Decisions: pure functions over data and `now`. Nothing here waits, reads a clock or talks to anybody.
 
 pub mod breaker;
+pub mod changes;
 pub mod diagnosis;
+pub mod discovery;
 pub mod health;
 pub mod inspection;
 pub mod policy;

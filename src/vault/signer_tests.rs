@@ -195,7 +195,7 @@ async fn the_mounts_certificates_are_asked_for_without_a_token() {
     };
     let (fake, signer) = vault(0, answer).await;
     let seen = signer.check(Probe::Skip).await;
-    assert!(matches!(&seen.mount, Fact::Yes(certificates) if certificates.len() == 2), "{seen:?}");
+    assert!(matches!(&seen.mount, Fact::Yes(shown) if shown.certificates.len() == 2), "{seen:?}");
     let call = fake.calls().pop().expect("there was a call");
     assert_eq!(call.header("x-vault-token"), None);
     assert_eq!(fake.signs(), 0, "a skipped probe asks nothing");
@@ -209,7 +209,7 @@ async fn an_old_mount_shows_its_chain_as_bare_pem() {
         _ => refusal(404, "unsupported path"),
     };
     let (_fake, signer) = vault(0, answer).await;
-    assert!(matches!(signer.check(Probe::Skip).await.mount, Fact::Yes(certificates) if certificates.len() == 2));
+    assert!(matches!(signer.check(Probe::Skip).await.mount, Fact::Yes(shown) if shown.certificates.len() == 2));
     let (_fake, signer) = vault(0, |_| refusal(403, "permission denied")).await;
     assert!(matches!(signer.check(Probe::Skip).await.mount, Fact::Unknown));
 }
