@@ -209,7 +209,7 @@ async fn record<K: Issuer>(
     for (changed, Notice { reason, note }) in changes(before, &status) {
         info!(issuer = %key, reason, "{note}");
         context.metrics.issuer(key).changed(changed);
-        context.events.publish(&issuer.object_ref(&()), Kind::Normal, reason, note);
+        context.events.publish(&issuer.object_ref(&()), Kind::Change, reason, note);
     }
     Ok(true)
 }

@@ -12,16 +12,14 @@ pub enum Changed {
     SigningCertificate,
 }
 
-/// The changes from one status to the next, each with what to tell. That a signing CA is seen for the first time is none.
+/// The changes from one status to the next, each with what to tell. What is seen for the first time has not changed.
 pub fn changes(before: Option<&IssuerStatus>, after: &IssuerStatus) -> Vec<(Changed, Notice)> {
     let mut changes = Vec::new();
-    let anchors_of = |status: &IssuerStatus| status.trust_anchors.clone().unwrap_or_default();
-    let (old, new) = (before.map(anchors_of).unwrap_or_default(), anchors_of(after));
-    if old != new {
-        let mut note = format!("the trust anchors in force are now {}", listed(&new));
-        if !old.is_empty() {
-            note = format!("{note}; until now {}", listed(&old));
-        }
+    let old = before.and_then(|status| status.trust_anchors.as_ref());
+    if let (Some(old), Some(new)) = (old, &after.trust_anchors)
+        && old != new
+    {
+        let note = format!("the trust anchors in force are now {}; until now {}", listed(new), listed(old));
         changes.push((Changed::TrustAnchors, Notice { reason: "TrustAnchorsInForce", note }));
     }
     let old = before.and_then(|status| status.signing_certificate.as_ref());
@@ -67,8 +65,6 @@ mod tests {
         let (a, b) = (certificate("a"), certificate("b"));
         assert_eq!(a.to_string(), format!("CN=a (sha256 {}, until 2040-01-01T00:00:00Z)", "a".repeat(64)));
         let anchors = |note| (Changed::TrustAnchors, "TrustAnchorsInForce", note);
-        let first = format!("the trust anchors in force are now {a}");
-        tells(None, &status(&["a"], Some("c")), &[anchors(first)]);
         let more = format!("the trust anchors in force are now {a}, {b}; until now {a}");
         tells(Some(&status(&["a"], None)), &status(&["a", "b"], Some("c")), &[anchors(more)]);
         let note = format!("certificates are now signed by {b}; until now by {a}");
@@ -78,7 +74,7 @@ mod tests {
 
     #[test]
     fn where_nothing_changes_nothing_is_told() {
-        tells(None, &status(&[], None), &[]);
+        tells(None, &status(&["a"], Some("b")), &[]);
         tells(Some(&status(&["a"], Some("b"))), &status(&["a"], Some("b")), &[]);
     }
 }

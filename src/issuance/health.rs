@@ -187,4 +187,19 @@ mod tests {
         assert_eq!(status.conditions[0].reason, "TrustAnchorsUnknown");
         assert_eq!(status.conditions[0].last_transition_time, Time(Timestamp::MAX));
     }
+
+    #[test]
+    fn what_is_learnt_of_the_anchors_replaces_what_was_written_and_a_trouble_does_not() {
+        let refused = CertificateStatus { subject: "CN=new".into(), sha256: "cd".into(), not_after: String::new() };
+        let record = Record { provisional: true, elsewhere: Some(refused.clone()), ..Record::default() };
+        let report = Report { record: Some(record), ..verified() };
+        let written = report.status(Some(3), None, Timestamp::UNIX_EPOCH).expect("a first status is written");
+        assert_eq!((written.trust_anchors_provisional, &written.refused_root), (Some(true), &Some(refused)));
+        let fault = Fault::NoAnchor { mount: "pki".to_owned() }.into();
+        let status = Report::troubled(&fault).status(Some(3), Some(&written), Timestamp::MAX).expect("news is written");
+        assert_eq!((status.trust_anchors_provisional, &status.refused_root), (Some(true), &written.refused_root));
+        let settled = Report { record: Some(Record::default()), ..verified() };
+        let status = settled.status(Some(3), Some(&written), Timestamp::MAX).expect("news is written");
+        assert_eq!((status.trust_anchors_provisional, status.refused_root), (None, None));
+    }
 }

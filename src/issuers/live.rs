@@ -295,3 +295,193 @@ fn sight(observation: &Observation) -> Sight {
         (Fact::Yes(()) | Fact::No(_) | Fact::Unknown, Fact::Yes(()) | Fact::No(_) | Fact::Unknown) => Sight::Seen,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::material::{Found, Place};
+    use crate::api::{IssuerKey, IssuerKind};
+    use crate::issuance::health::ReadyReason;
+    use crate::issuance::signer::{Answer, Outage, SigningRequest};
+    use crate::metrics::Metrics;
+    use crate::x509::testing::{Authority, now};
+
+    /// A mount that shows what the test has put there; nobody signs with it.
+    struct Mount(Mutex<Fact<Shown>>);
+
+    impl Signer for Mount {
+        async fn check(&self, _: Probe) -> Observation {
+            let mount = self.0.lock().expect("no test panics here").clone();
+            Observation { login: Fact::Yes(()), signing: Fact::Yes(()), mount }
+        }
+
+        async fn sign(&self, _: &SigningRequest) -> Result<Answer, SignError> {
+            unimplemented!("a test tells how an attempt ended")
+        }
+    }
+
+    /// An issuer whose mount has two roots of its own; its default leads to the first.
+    struct Scene {
+        one: Certificate,
+        two: Certificate,
+        live: Live<Mount>,
+    }
+
+    impl Scene {
+        /// What the issuer's status says is `record`.
+        async fn new(record: Record) -> Self {
+            let (one, two) = (Authority::new("One").root(2040), Authority::new("Two").root(2040));
+            Self::of(one, two, record, None).await
+        }
+
+        async fn of(one: Certificate, two: Certificate, record: Record, configured: Option<Anchors>) -> Self {
+            let spec = serde_json::json!({"vault": {"server": "https://vault.example:8200", "path": "pki/sign/web",
+                "auth": {"tokenSecretRef": {"name": "token"}}}});
+            let spec = serde_json::from_value(spec).expect("a spec");
+            let config = IssuerConfig::parse(&spec).expect("a usable spec");
+            let origin = Origin { uid: "uid".to_owned(), config, objects: Vec::new() };
+            let metrics = Metrics::new().issuer(&IssuerKey::new(IssuerKind::Namespaced, "mesh", "vault"));
+            let shown = Shown { certificates: vec![one.clone(), two.clone()], named: false, complete: true };
+            let mount = Mount(Mutex::new(Fact::Yes(shown)));
+            let live = Live::new(origin, configured, record, mount, NonZeroUsize::MIN, metrics);
+            let scene = Self { one, two, live };
+            scene.look().await;
+            scene
+        }
+
+        /// A check and the write of its report.
+        async fn look(&self) -> Report {
+            self.live.check(now).await;
+            self.write()
+        }
+
+        fn write(&self) -> Report {
+            let report = self.live.report();
+            self.live.announced(&report);
+            report
+        }
+
+        fn shows(&self, mount: Fact<Shown>) {
+            *self.live.signer.0.lock().expect("no test panics here") = mount;
+        }
+
+        /// An answer that does not lead to an anchor in force but to `root`.
+        fn ends_at(&self, root: &Certificate) -> bool {
+            let (path, problem) = ("pki/sign/web".to_owned(), "elsewhere".to_owned());
+            let error = Mistrust::NoPath { path, problem, root: Some(root.clone()) };
+            self.live.attempted(Some(&error.into()), now())
+        }
+
+        #[track_caller]
+        fn admits_under(&self, root: &Certificate) {
+            let anchors = self.live.admit().expect("a request passes");
+            assert_eq!(anchors.certificates(), std::slice::from_ref(root));
+        }
+
+        #[track_caller]
+        fn is_stopped(&self) {
+            assert_eq!(self.live.admit(), Err(Waiting::IssuerNotReady));
+            assert_eq!(self.live.report().health.reason, ReadyReason::TrustAnchorsChanged);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_answer_corrects_and_nothing_passes_until_that_is_written() {
+        let scene = Scene::new(Record::default()).await;
+        scene.admits_under(&scene.one);
+        let before = scene.live.report();
+        assert!(scene.ends_at(&scene.two), "the correction has to be written");
+        scene.live.announced(&before);
+        assert_eq!(scene.live.admit(), Err(Waiting::IssuerNotReady), "what was reported before does not count");
+        let report = scene.write();
+        assert!(report.health.ready && report.record.is_some_and(|record| !record.provisional));
+        scene.admits_under(&scene.two);
+        assert!(!scene.ends_at(&scene.two), "one that passed before the correction is no trouble");
+        scene.admits_under(&scene.two);
+        scene.ends_at(&scene.one);
+        scene.is_stopped();
+    }
+
+    #[tokio::test]
+    async fn what_was_handed_out_is_not_corrected() {
+        let scene = Scene::new(Record::default()).await;
+        assert!(scene.live.attempted(None, now()), "that it is confirmed has to be written");
+        assert!(!scene.live.attempted(None, now()));
+        assert!(scene.ends_at(&scene.two));
+        scene.is_stopped();
+        assert!(!scene.ends_at(&scene.two), "those in flight say nothing new");
+        scene.live.attempted(None, now());
+        scene.is_stopped();
+        let report = scene.look().await;
+        scene.is_stopped();
+        assert_eq!(report.anchors.as_ref().map(Anchors::certificates), Some(std::slice::from_ref(&scene.one)));
+        assert_eq!(report.record.and_then(|record| record.elsewhere), Some((&scene.two).into()));
+    }
+
+    #[tokio::test]
+    async fn the_annotation_accepts_and_is_followed_at_once() {
+        let scene = Scene::new(Record::default()).await;
+        scene.live.attempted(None, now());
+        scene.ends_at(&scene.two);
+        assert!(!scene.live.due_in(now()).is_zero());
+        scene.live.accept(vec![scene.two.sha256().to_owned()]);
+        assert!(scene.live.due_in(now()).is_zero());
+        scene.look().await;
+        scene.admits_under(&scene.two);
+        scene.live.accept(vec![scene.two.sha256().to_owned()]);
+        assert!(!scene.live.due_in(now()).is_zero(), "the same word again is no news");
+    }
+
+    #[tokio::test]
+    async fn a_change_outlives_the_process() {
+        let (one, two) = (Authority::new("One").root(2040), Authority::new("Two").root(2040));
+        let anchors = vec![one.sha256().to_owned()];
+        let record = Record { anchors, elsewhere: Some((&two).into()), ..Record::default() };
+        Scene::of(one, two, record, None).await.is_stopped();
+    }
+
+    #[tokio::test]
+    async fn an_outage_neither_forgets_nor_shrinks() {
+        let scene = Scene::new(Record::default()).await;
+        scene.shows(Fact::Unknown);
+        assert!(scene.look().await.health.ready, "what cannot be seen is not gone");
+        scene.shows(Fact::No(Outage::Sealed { server: "vault:8200".to_owned() }.into()));
+        assert!(scene.look().await.health.ready, "the first of two");
+        let report = scene.look().await;
+        assert_eq!(report.health.reason, ReadyReason::VaultUnavailable);
+        assert_eq!(report.anchors.as_ref().map(Anchors::certificates), Some(std::slice::from_ref(&scene.one)));
+    }
+
+    #[tokio::test]
+    async fn a_pin_is_not_corrected() {
+        let (one, two) = (Authority::new("One").root(2040), Authority::new("Two").root(2040));
+        let place = Place { field: "spec.trust.anchors[0].pem".to_owned(), object: None };
+        let configured =
+            Anchors::configured(&[Found { place, value: one.to_pem().into_bytes() }], now()).expect("roots");
+        let scene = Scene::of(one, two, Record::default(), Some(configured)).await;
+        let error = Mistrust::NoPath { path: "pki/sign/web".to_owned(), problem: "elsewhere".to_owned(), root: None };
+        scene.live.attempted(Some(&error.into()), now());
+        assert_eq!(scene.live.report().health.reason, ReadyReason::AnswerUntrusted);
+        assert!(!scene.live.report().record.is_some_and(|record| record.provisional));
+    }
+
+    #[tokio::test]
+    async fn the_answers_tell_who_signs() {
+        let [root, ca] = ["Root", "CA"].map(Authority::new);
+        let scene = Scene::of(root.root(2040), Authority::new("Two").root(2040), Record::default(), None).await;
+        assert_eq!(scene.live.report().signing.as_ref(), Some(&scene.one), "what the mount shows");
+        let path =
+            |leaf| CertificationPath { leaf, intermediates: vec![root.signs(&ca, 2035)], anchor: scene.one.clone() };
+        let leaf = path(ca.leaf("a.example", 2031));
+        assert!(scene.live.issued(&leaf) && !scene.live.issued(&leaf));
+        let for_a_ca =
+            CertificationPath { intermediates: Vec::new(), ..path(root.signs(&Authority::new("Sub"), 2031)) };
+        assert!(!scene.live.issued(&for_a_ca));
+        assert_eq!(scene.live.report().signing.as_ref(), leaf.intermediates.first());
+        let shown = Shown { certificates: vec![scene.one.clone()], named: false, complete: false };
+        scene.shows(Fact::Yes(shown.clone()));
+        assert_eq!(scene.look().await.signing.as_ref(), leaf.intermediates.first(), "the list has gaps");
+        scene.shows(Fact::Yes(Shown { complete: true, ..shown }));
+        assert_eq!(scene.look().await.signing.as_ref(), Some(&scene.one), "the mount has it no more");
+    }
+}

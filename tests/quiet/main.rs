@@ -25,6 +25,8 @@ mod recipes;
 mod refused;
 mod replayed;
 mod requests;
+mod roots;
+mod rotation;
 mod secrets;
 mod support;
 mod table;
@@ -37,7 +39,7 @@ const AT_A_TIME: usize = 12;
 type Topic = fn(&mut Suite);
 
 /// The files of trials.
-const TOPICS: [(&str, Topic); 12] = [
+const TOPICS: [(&str, Topic); 14] = [
     ("admission", admission::add),
     ("chart", chart::add),
     ("issuing", issuing::add),
@@ -48,6 +50,8 @@ const TOPICS: [(&str, Topic); 12] = [
     ("requests", requests::add),
     ("table", table::add),
     ("replayed", replayed::add),
+    ("roots", roots::add),
+    ("rotation", rotation::add),
     ("secrets", secrets::add),
     ("counting", counting::add),
 ];
