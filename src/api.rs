@@ -19,3 +19,5 @@ pub use spec::{IssuerResource, VaultMeshClusterIssuer, VaultMeshIssuer};
 pub const GROUP: &str = "vaultmesh.io";
 /// Who we are in `metadata.managedFields` and in events.
 pub const FIELD_MANAGER: &str = "vault-mesh-issuer";
+/// The annotation of an issuer that accepts other trust anchors than those handed out so far: SHA-256 fingerprints.
+pub const ACCEPT_ANCHORS: &str = "vaultmesh.io/accept-anchors";

@@ -2,7 +2,9 @@
 
 pub mod brake;
 pub mod breaker;
+pub mod changes;
 pub mod diagnosis;
+pub mod discovery;
 pub mod health;
 pub mod inspection;
 pub mod policy;

@@ -17,6 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::IssuerKey;
+use crate::issuance::changes::Changed;
 
 /// Upper bounds of the sign call's duration in seconds: 1 ms is what an idle server takes, 30 s is where we give up.
 const SIGN_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0];
@@ -156,6 +157,15 @@ impl IssuerMetrics {
         self.0.sign_seconds.observe(took.as_secs_f64());
     }
 
+    /// What people were told of a change.
+    pub fn changed(&self, what: Changed) {
+        match what {
+            Changed::TrustAnchors => &self.0.anchor_changes,
+            Changed::SigningCertificate => &self.0.signing_changes,
+        }
+        .inc();
+    }
+
     /// One login was accepted or not.
     pub fn login(&self, success: bool) {
         if success { &self.0.logins } else { &self.0.failed_logins }.inc();
@@ -174,6 +184,8 @@ struct Series {
     sign_seconds: Histogram,
     logins: Counter,
     failed_logins: Counter,
+    anchor_changes: Counter,
+    signing_changes: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -213,6 +225,8 @@ impl Default for Series {
             sign_seconds: Histogram::new(SIGN_SECONDS),
             logins: Counter::default(),
             failed_logins: Counter::default(),
+            anchor_changes: Counter::default(),
+            signing_changes: Counter::default(),
         }
     }
 }
@@ -244,7 +258,8 @@ impl Collector for Issuers {
         page.anchors()?;
         page.signs()?;
         page.sign_seconds()?;
-        page.logins()
+        page.logins()?;
+        page.changes()
     }
 }
 
@@ -319,6 +334,17 @@ impl Page<'_> {
         }
         Ok(())
     }
+
+    fn changes(&mut self) -> fmt::Result {
+        let help = "How often other trust anchors came into force, and another CA signed, since this process started";
+        let mut family = self.encoder.encode_descriptor("trust_changes", help, None, MetricType::Counter)?;
+        for (key, series) in &self.issuers {
+            for (of, count) in [("anchors", &series.anchor_changes), ("signing_ca", &series.signing_changes)] {
+                count.encode(family.encode_family(&labels(key, Some(("of", of))))?)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn labels<'a>(key: &'a IssuerKey, further: Option<(&'static str, &'a str)>) -> Vec<(&'static str, &'a str)> {
@@ -352,6 +378,7 @@ mod tests {
         issuer.anchors(&[("ab12".to_owned(), Timestamp::from_second(2_000_000_000).expect("time"))]);
         issuer.signed(Outcome::IssuerFault, Duration::from_millis(3));
         issuer.login(true);
+        issuer.changed(Changed::TrustAnchors);
         shows(&metrics, &format!("vault_mesh_issuer_ready{{{LABELS}}} 1"));
         shows(&metrics, &format!("vault_mesh_issuer_ca_not_after_seconds{{{LABELS}}} 1900000000"));
         shows(
@@ -362,6 +389,8 @@ mod tests {
         shows(&metrics, &format!(r#"vault_mesh_issuer_signs_total{{{LABELS},outcome="issued"}} 0"#));
         shows(&metrics, &format!(r#"vault_mesh_issuer_sign_duration_seconds_bucket{{le="0.005",{LABELS}}} 1"#));
         shows(&metrics, &format!(r#"vault_mesh_issuer_logins_total{{{LABELS},outcome="accepted"}} 1"#));
+        shows(&metrics, &format!(r#"vault_mesh_issuer_trust_changes_total{{{LABELS},of="anchors"}} 1"#));
+        shows(&metrics, &format!(r#"vault_mesh_issuer_trust_changes_total{{{LABELS},of="signing_ca"}} 0"#));
         assert!(!metrics.encode().contains("token_not_after_seconds{"), "an unknown end must not be shown");
     }
 

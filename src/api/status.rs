@@ -1,8 +1,12 @@
 //! What we write back to an issuer. One writer: `controllers/issuers.rs`.
 
+use std::fmt;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::x509::Certificate;
 
 /// What the controller last saw of this issuer.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Default)]
@@ -13,17 +17,23 @@ pub struct IssuerStatus {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
-    /// The CA whose key signs, as far as the mount shows it.
+    /// The CA that signed last; before the first certificate, the CA that the mount shows for `spec.vault.path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_certificate: Option<CertificateStatus>,
     /// The trust anchors in force: what `status.ca` of every request holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub trust_anchors: Option<Vec<CertificateStatus>>,
+    /// True while no certificate has been issued under trust anchors that the mount itself showed: the first one may still correct them, because a role of Vault's may name another issuer than the one that the mount shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_anchors_provisional: Option<bool>,
+    /// A root of the mount that Vault signs under now and that is not in force. Nothing is signed until spec.trust.anchors names the root that is meant, or the annotation vaultmesh.io/accept-anchors holds this fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_root: Option<CertificateStatus>,
 }
 
 /// One certificate, told apart by its fingerprint.
-#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateStatus {
     /// The subject, RFC 4514.
@@ -35,4 +45,23 @@ pub struct CertificateStatus {
     /// The end of its validity, RFC 3339.
     #[schemars(length(max = 40))]
     pub not_after: String,
+}
+
+impl From<&Certificate> for CertificateStatus {
+    fn from(certificate: &Certificate) -> Self {
+        Self {
+            subject: certificate.subject().chars().take(1_024).collect(),
+            sha256: certificate.sha256().to_owned(),
+            not_after: certificate.not_after().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }
+    }
+}
+
+impl fmt::Display for CertificateStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { subject, sha256, not_after } = self;
+        // A name may be as long as its CA likes; the fingerprint must not be what is cut off.
+        let short: String = subject.chars().take(100).collect();
+        write!(f, "{short} (sha256 {sha256}, until {not_after})")
+    }
 }

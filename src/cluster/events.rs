@@ -26,6 +26,9 @@ const ACTION: &str = "Issuing";
 pub enum Kind {
     /// Something is as it should be again.
     Normal,
+    /// Something has changed as somebody wanted it. Each such event stands for itself: kube's recorder folds those of one
+    /// object and reason into one, which keeps the first note only.
+    Change,
     /// Somebody should act.
     Warning,
 }
@@ -33,7 +36,7 @@ pub enum Kind {
 /// Publishes events; clones share the queue.
 #[derive(Clone)]
 pub struct Events {
-    queue: mpsc::Sender<(Event, ObjectReference)>,
+    queue: mpsc::Sender<(Kind, Event, ObjectReference)>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -41,19 +44,18 @@ impl Events {
     /// Starts the worker; it ends when the last clone is gone.
     pub fn start(client: Client) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        let recorder = Recorder::new(client, Reporter { controller: FIELD_MANAGER.to_owned(), instance: None });
         #[expect(
             clippy::disallowed_methods,
             reason = "the worker ends with its queue, and nothing depends on its result"
         )]
-        tokio::spawn(work(recorder, waiting));
+        tokio::spawn(work(client, waiting));
         Self { queue, dropped: Arc::default() }
     }
 
     /// Queues one event about `object`. Never waits and never fails: an event that finds the queue full is dropped and logged.
     pub fn publish(&self, object: &ObjectReference, kind: Kind, reason: &str, note: String) {
         let type_ = match kind {
-            Kind::Normal => EventType::Normal,
+            Kind::Normal | Kind::Change => EventType::Normal,
             Kind::Warning => EventType::Warning,
         };
         let event = Event {
@@ -63,7 +65,7 @@ impl Events {
             action: ACTION.to_owned(),
             secondary: None,
         };
-        match self.queue.try_send((event, object.clone())) {
+        match self.queue.try_send((kind, event, object.clone())) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
@@ -74,8 +76,14 @@ impl Events {
     }
 }
 
-async fn work(recorder: Recorder, mut waiting: mpsc::Receiver<(Event, ObjectReference)>) {
-    while let Some((event, object)) = waiting.recv().await {
+async fn work(client: Client, mut waiting: mpsc::Receiver<(Kind, Event, ObjectReference)>) {
+    let forgetful = || Recorder::new(client.clone(), Reporter { controller: FIELD_MANAGER.to_owned(), instance: None });
+    let folding = forgetful();
+    while let Some((kind, event, object)) = waiting.recv().await {
+        let recorder = match kind {
+            Kind::Normal | Kind::Warning => folding.clone(),
+            Kind::Change => forgetful(),
+        };
         let (namespace, name, reason) = (object.namespace.as_deref(), object.name.as_deref(), event.reason.as_str());
         match tokio::time::timeout(TIMEOUT, recorder.publish(&event, &object)).await {
             Ok(Ok(())) => {}

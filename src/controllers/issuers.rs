@@ -16,14 +16,17 @@ use super::watches::Gone;
 use super::{Context, Wake};
 use crate::api::config::SpecError;
 use crate::api::material::Unresolved;
-use crate::api::{IssuerConfig, IssuerKey, IssuerKind, IssuerResource};
+use crate::api::{ACCEPT_ANCHORS, IssuerConfig, IssuerKey, IssuerKind, IssuerResource};
 use crate::clock;
 use crate::cluster::events::Kind;
 use crate::cluster::references::ObjectKey;
 use crate::cluster::status::{WriteError, Written, apply_issuer_status};
-use crate::issuance::health::Report;
+use crate::issuance::changes::changes;
+use crate::issuance::discovery::{self, Record};
+use crate::issuance::health::{ReadyReason, Report};
 use crate::issuance::signer::Fault;
 use crate::issuance::trust::Anchors;
+use crate::issuance::verdict::Notice;
 use crate::issuers::{Live, Origin};
 use crate::vault::VaultSigner;
 use crate::x509::Certificate;
@@ -99,13 +102,14 @@ async fn reconcile<K: Issuer>(issuer: Arc<K>, context: Arc<Context>) -> Result<A
             return Ok(Action::await_change());
         }
     };
+    live.accept(discovery::accepted(annotation(issuer.as_ref())));
     if live.due_in(clock::now()).is_zero() {
-        live.check(&recorded_anchors(issuer.as_ref()), clock::now).await;
+        live.check(clock::now).await;
     }
     let report = live.report();
     let recorded = record(issuer.as_ref(), &key, &report, &context).await?;
     measure(&live, &report);
-    if recorded && live.announced(report.health.ready) {
+    if recorded && live.announced(&report) {
         wake(Wake::Issuer(key), &context);
     }
     Ok(Action::requeue(live.due_in(clock::now())))
@@ -165,13 +169,13 @@ fn settle<K: Issuer>(issuer: &K, key: &IssuerKey, context: &Context) -> Result<A
         };
         let metrics = context.metrics.issuer(key);
         let signer = VaultSigner::new(&origin.config, &material, &context.roots, metrics.clone())?;
-        Ok(Live::new(origin.clone(), configured, signer, context.settings.signs_per_issuer, metrics))
+        let record = Record::of(issuer.issuer_status(), issuer.meta().generation, annotation(issuer));
+        Ok(Live::new(origin.clone(), configured, record, signer, context.settings.signs_per_issuer, metrics))
     })
 }
 
-fn recorded_anchors<K: IssuerResource>(issuer: &K) -> Vec<String> {
-    let anchors = issuer.issuer_status().and_then(|status| status.trust_anchors.as_ref());
-    anchors.into_iter().flatten().map(|anchor| anchor.sha256.clone()).collect()
+fn annotation<K: IssuerResource>(issuer: &K) -> Option<&str> {
+    issuer.meta().annotations.as_ref()?.get(ACCEPT_ANCHORS).map(String::as_str)
 }
 
 /// Writes the status where it says something new, with an event where Ready has changed. Returns whether it stands there now.
@@ -192,14 +196,20 @@ async fn record<K: Issuer>(
         // Somebody else wrote it, or it is gone: the watch brings what is there now.
         Written::Conflict | Written::Gone => return Ok(false),
     }
-    let ready = |status: Option<&crate::api::status::IssuerStatus>| {
-        status.and_then(|status| status.conditions.iter().find(|it| it.type_ == "Ready").map(|it| it.status == "True"))
-    };
+    let condition = before.and_then(|status| status.conditions.iter().find(|it| it.type_ == "Ready"));
     info!(issuer = %key, ready = report.health.ready, reason = report.health.reason.as_str(), "{}", report.health.message);
-    if ready(before) != Some(report.health.ready) {
+    // A root that changed must be heard of even where the issuer was not Ready for another reason.
+    let stopped = report.health.reason == ReadyReason::TrustAnchorsChanged
+        && condition.map(|it| it.reason.as_str()) != Some(report.health.reason.as_str());
+    if condition.map(|it| it.status == "True") != Some(report.health.ready) || stopped {
         let (reason, note) = (report.health.reason.as_str(), report.health.message.clone());
         let kind = if report.health.ready { Kind::Normal } else { Kind::Warning };
         context.events.publish(&issuer.object_ref(&()), kind, reason, note);
+    }
+    for (changed, Notice { reason, note }) in changes(before, &status) {
+        info!(issuer = %key, reason, "{note}");
+        context.metrics.issuer(key).changed(changed);
+        context.events.publish(&issuer.object_ref(&()), Kind::Change, reason, note);
     }
     Ok(true)
 }

@@ -139,7 +139,9 @@ async fn sign(
     };
     let error = signed.as_ref().err();
     issuer.metrics().signed(outcome(error), started.elapsed());
-    if issuer.attempted(error, clock::now()) && context.look_at.send(key.clone()).is_err() {
+    let news = issuer.attempted(error, clock::now());
+    let other_ca = signed.as_ref().is_ok_and(|issued| issuer.issued(&issued.path));
+    if (news || other_ca) && context.look_at.send(key.clone()).is_err() {
         warn!("{key} needs to be looked at, and its controller has ended");
     }
     signed.map_err(|error| {

@@ -66,6 +66,11 @@ impl Breaker {
         }
     }
 
+    /// The next check is due, whatever the pace was.
+    pub fn check_now(&mut self) {
+        self.next_check = None;
+    }
+
     /// A check ended.
     pub fn checked(&mut self, trouble: Option<&SignError>, sight: Sight, seed: &str, now: Timestamp) {
         self.last_check = Some(now);

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::discovery::Record;
 use super::signer::{Fault, SignError};
 use super::trust::Anchors;
 use crate::api::status::{CertificateStatus, IssuerStatus};
@@ -86,14 +87,16 @@ pub struct Report {
     pub health: Health,
     /// The anchors in force, where they are known.
     pub anchors: Option<Anchors>,
-    /// The CA that signs, where the mount shows it.
+    /// The CA that signs, where it is known.
     pub signing: Option<Certificate>,
+    /// What is known of the anchors beyond themselves; none: what the status says stays.
+    pub record: Option<Record>,
 }
 
 impl Report {
     /// The issuer cannot even be asked.
     pub fn troubled(error: &SignError) -> Self {
-        Self { health: Health::troubled(error), anchors: None, signing: None }
+        Self { health: Health::troubled(error), anchors: None, signing: None, record: None }
     }
 
     /// The status to write, if it is not there yet. What is not known now stays as it was recorded: a trouble must not make
@@ -115,30 +118,17 @@ impl Report {
             observed_generation: generation,
             last_transition_time: since.unwrap_or(Time(now)),
         };
-        let anchors = self.anchors.as_ref().map(|anchors| anchors.certificates().iter().map(certificate).collect());
-        let new = IssuerStatus {
-            signing_certificate: self
-                .signing
-                .as_ref()
-                .map(certificate)
-                .or_else(|| written.and_then(|status| status.signing_certificate.clone())),
-            trust_anchors: anchors.or_else(|| written.and_then(|status| status.trust_anchors.clone())),
-            conditions: vec![ready],
-        };
-        let same = written.is_some_and(|written| {
-            before == new.conditions.first()
-                && written.signing_certificate == new.signing_certificate
-                && written.trust_anchors == new.trust_anchors
-        });
-        (!same).then_some(new)
-    }
-}
-
-fn certificate(certificate: &Certificate) -> CertificateStatus {
-    CertificateStatus {
-        subject: certificate.subject().chars().take(1_024).collect(),
-        sha256: certificate.sha256().to_owned(),
-        not_after: certificate.not_after().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        let mut new = written.cloned().unwrap_or_default();
+        let seen = |certificate: &Certificate| CertificateStatus::from(certificate);
+        new.signing_certificate = self.signing.as_ref().map(seen).or(new.signing_certificate);
+        let anchors = self.anchors.as_ref().map(|anchors| anchors.certificates().iter().map(seen).collect());
+        new.trust_anchors = anchors.or(new.trust_anchors);
+        if let Some(record) = &self.record {
+            new.trust_anchors_provisional = record.provisional.then_some(true);
+            new.refused_root.clone_from(&record.elsewhere);
+        }
+        new.conditions = vec![ready];
+        (written != Some(&new)).then_some(new)
     }
 }
 
@@ -164,7 +154,7 @@ mod tests {
     use super::*;
 
     fn verified() -> Report {
-        Report { health: Health::verified(), anchors: None, signing: None }
+        Report { health: Health::verified(), anchors: None, signing: None, record: None }
     }
 
     #[test]
@@ -196,5 +186,20 @@ mod tests {
         assert_eq!(status.trust_anchors, Some(vec![recorded]));
         assert_eq!(status.conditions[0].reason, "TrustAnchorsUnknown");
         assert_eq!(status.conditions[0].last_transition_time, Time(Timestamp::MAX));
+    }
+
+    #[test]
+    fn what_is_learnt_of_the_anchors_replaces_what_was_written_and_a_trouble_does_not() {
+        let refused = CertificateStatus { subject: "CN=new".into(), sha256: "cd".into(), not_after: String::new() };
+        let record = Record { provisional: true, elsewhere: Some(refused.clone()), ..Record::default() };
+        let report = Report { record: Some(record), ..verified() };
+        let written = report.status(Some(3), None, Timestamp::UNIX_EPOCH).expect("a first status is written");
+        assert_eq!((written.trust_anchors_provisional, &written.refused_root), (Some(true), &Some(refused)));
+        let fault = Fault::NoAnchor { mount: "pki".to_owned() }.into();
+        let status = Report::troubled(&fault).status(Some(3), Some(&written), Timestamp::MAX).expect("news is written");
+        assert_eq!((status.trust_anchors_provisional, &status.refused_root), (Some(true), &written.refused_root));
+        let settled = Report { record: Some(Record::default()), ..verified() };
+        let status = settled.status(Some(3), Some(&written), Timestamp::MAX).expect("news is written");
+        assert_eq!((status.trust_anchors_provisional, status.refused_root), (None, None));
     }
 }

@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::signer::{Answer, Mistrust, Refusal, SignError, SigningRequest};
-use super::trust::Anchors;
+use super::trust::{Anchors, Origin};
 use crate::x509::path;
 use crate::x509::{Certificate, CertificationPath, Csr, SubjectAltNames};
 
@@ -117,13 +117,24 @@ fn is_over(certificate: &Certificate, now: Timestamp) -> bool {
 
 /// The path to an anchor in force. It is the one that lives longest, so where one of its CAs is over, there is no better one.
 fn find_path(path: &str, answer: &Answer, anchors: &Anchors, now: Timestamp) -> Result<CertificationPath, Mistrust> {
-    let refuse = |problem: String| Mistrust::NoPath { path: path.to_owned(), problem };
+    let refuse = |problem: String, root| Mistrust::NoPath { path: path.to_owned(), problem, root };
     let found =
-        path::build(&answer.leaf, &answer.others, anchors.certificates()).map_err(|error| refuse(error.to_string()))?;
+        path::build(&answer.leaf, &answer.others, anchors.certificates()).map_err(|error| match anchors.origin() {
+            Origin::Configured => {
+                refuse(format!("{error}. spec.trust.anchors names the roots that it must lead to"), None)
+            }
+            Origin::Discovered => refuse(error.to_string(), end(answer)),
+        })?;
     if let Some(over) = found.issuers().find(|issuer| is_over(issuer, now)) {
-        return Err(refuse(format!("{} on its way expired on {}", over.subject(), over.not_after())));
+        return Err(refuse(format!("{} on its way expired on {}", over.subject(), over.not_after()), None));
     }
     Ok(found)
+}
+
+/// The self-signed CA of the answer at which its path ends.
+fn end(answer: &Answer) -> Option<Certificate> {
+    let roots: Vec<_> = answer.others.iter().filter(|one| one.is_ca() && one.is_self_signed()).cloned().collect();
+    path::build(&answer.leaf, &answer.others, &roots).ok().map(|path| path.anchor)
 }
 
 #[cfg(test)]
@@ -257,12 +268,14 @@ mod tests {
         let mut answer = scene.answer(scene.ca.leaf_for(&scene.key, &["a"], 2031));
         answer.others.truncate(1);
         let no_path = |problem: &str| {
-            Err(SignError::Untrusted(Mistrust::NoPath { path: PATH.to_owned(), problem: problem.to_owned() }))
+            let path = PATH.to_owned();
+            Err(SignError::Untrusted(Mistrust::NoPath { path, problem: problem.to_owned(), root: None }))
         };
         assert_eq!(
             scene.inspect(&answer, &["a"], now()),
             no_path(
-                "the chain ends at (empty), and the certificate that signed it, CN=CA, is neither in the answer nor an anchor"
+                "the chain ends at (empty), and the certificate that signed it, CN=CA, is neither in the answer nor an \
+                 anchor. spec.trust.anchors names the roots that it must lead to"
             )
         );
         answer.others.push(scene.root.signs(&scene.ca, 2030));

@@ -5,8 +5,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::words::Words;
+use crate::api::ACCEPT_ANCHORS;
 use crate::api::config::SpecError;
 use crate::api::material::{MaterialError, Place};
+use crate::api::status::CertificateStatus;
 use crate::x509::{Certificate, Csr};
 
 /// A certificate authority, seen by the rest of the program.
@@ -66,8 +68,20 @@ pub struct Observation {
     pub login: Fact<()>,
     /// Would the signing endpoint serve us?
     pub signing: Fact<()>,
-    /// The signing mount's own certificates, the issuing one first.
-    pub mount: Fact<Vec<Certificate>>,
+    /// What does the signing mount show of itself?
+    pub mount: Fact<Shown>,
+}
+
+/// The certificates that a mount shows to anybody who asks.
+#[derive(Debug, Clone, Default)]
+pub struct Shown {
+    /// The issuing one first: that of the issuer in the path, or of the mount's default. Its chain follows, then what the
+    /// mount's other issuers show.
+    pub certificates: Vec<Certificate>,
+    /// The path names its issuer. Otherwise a role may have another one than the mount's default, which is not shown to us.
+    pub named: bool,
+    /// Every issuer of the mount was listed: what is not among them is gone.
+    pub complete: bool,
 }
 
 /// Why nothing was signed, by whom it concerns.
@@ -235,16 +249,19 @@ pub enum Fault {
     },
     /// The mount shows another root than the one that this issuer has handed out so far.
     #[error(
-        "the root changed: {mount} now leads to {shown}, while this issuer has handed out {recorded} (SHA-256). \
-         Put the root that your mesh is to trust into spec.trust.anchors"
+        "the root changed: {mount} now leads to {root}, while this issuer has handed out {recorded} (SHA-256), so nothing is \
+         signed. Put the root that your mesh is to trust into spec.trust.anchors, or accept the new one: annotate this issuer \
+         with {ACCEPT_ANCHORS}={}{remark}", root.sha256
     )]
     AnchorsChanged {
         /// The mount that was asked.
         mount: String,
         /// The recorded fingerprints.
         recorded: String,
-        /// Those that it shows now.
-        shown: String,
+        /// Where it leads now.
+        root: Box<CertificateStatus>,
+        /// Why the annotation that is there does not accept it; empty, or a sentence with a blank before it.
+        remark: String,
     },
     /// The mount would not show its certificates and nothing else tells the root.
     #[error(
@@ -340,6 +357,8 @@ pub enum Mistrust {
         path: String,
         /// Where it ends.
         problem: String,
+        /// The self-signed CA at which it ends, where the answer holds one.
+        root: Option<Certificate>,
     },
 }
 

@@ -3,9 +3,7 @@
 use jiff::Timestamp;
 
 use super::signer::Fault;
-use super::words::Words;
 use crate::api::material::Found;
-use crate::x509::path::{self, PathError};
 use crate::x509::{Certificate, Verification};
 
 /// The anchors in force: never none, each once, in the order of their SHA-256, so that they are the same bytes after a restart.
@@ -49,33 +47,9 @@ impl Anchors {
         Ok(Self::new(certificates, Origin::Configured))
     }
 
-    /// The anchor that the mount's own certificates show: the self-signed CA at the end of the path of the issuing one, which
-    /// is the first of `chain`.
-    ///
-    /// # Errors
-    /// No root is shown, or one that cannot be used.
-    pub fn discovered(mount: &str, chain: &[Certificate], now: Timestamp) -> Result<Self, Fault> {
-        let unknown = || Fault::NoAnchor { mount: mount.to_owned() };
-        let (issuing, others) = chain.split_first().ok_or_else(unknown)?;
-        let roots: Vec<Certificate> = chain.iter().filter(|one| one.is_ca() && one.is_self_signed()).cloned().collect();
-        let root = if roots.contains(issuing) {
-            issuing.clone()
-        } else {
-            match path::build(issuing, others, &roots) {
-                Ok(path) => path.anchor,
-                Err(PathError::MissingIssuer { .. } | PathError::OtherRoot { .. }) => return Err(unknown()),
-                Err(
-                    error @ (PathError::NotACa { .. }
-                    | PathError::Unsupported { .. }
-                    | PathError::TooManyCertificates(_)
-                    | PathError::TooManyChecks),
-                ) => return Err(unusable(mount, &error.to_string())),
-            }
-        };
-        if root.not_after() < now {
-            return Err(unusable(mount, &format!("its root {} {}", root.subject(), ended(&root))));
-        }
-        Ok(Self::new(vec![root], Origin::Discovered))
+    /// Anchors that the mount shows; none from nothing.
+    pub(super) fn discovered(certificates: Vec<Certificate>) -> Option<Self> {
+        (!certificates.is_empty()).then(|| Self::new(certificates, Origin::Discovered))
     }
 
     fn new(mut certificates: Vec<Certificate>, origin: Origin) -> Self {
@@ -92,6 +66,11 @@ impl Anchors {
     /// Who says so.
     pub fn origin(&self) -> Origin {
         self.origin
+    }
+
+    /// Their fingerprints.
+    pub fn fingerprints(&self) -> impl Iterator<Item = &str> {
+        self.certificates.iter().map(Certificate::sha256)
     }
 
     /// The anchors as `status.ca` and a published bundle hold them.
@@ -128,15 +107,8 @@ fn intermediate(issuer: &str) -> String {
     format!("is an intermediate: it is not signed by its own key. Put the root that signed it, {issuer}, there")
 }
 
-fn ended(certificate: &Certificate) -> String {
+pub(super) fn ended(certificate: &Certificate) -> String {
     format!("expired on {}", certificate.not_after())
-}
-
-/// The mount shows certificates that cannot carry trust; no `spec.trust.anchors` would help.
-fn unusable(mount: &str, problem: &str) -> Fault {
-    let hint = "Renew or replace the CA of this mount, or name in spec.trust.anchors the root that your mesh trusts"
-        .to_owned();
-    Fault::Mount { path: mount.to_owned(), words: Words::new(problem, &[]), hint }
 }
 
 #[cfg(test)]
@@ -217,42 +189,5 @@ mod tests {
     #[test]
     fn no_source_is_a_fault() {
         assert!(matches!(configured(&[]), Err(Fault::Spec { field, .. }) if field == "spec.trust.anchors"));
-    }
-
-    #[track_caller]
-    fn discovers(chain: &[&Certificate], root: &Certificate) {
-        let chain: Vec<_> = chain.iter().map(|one| (*one).clone()).collect();
-        let anchors = Anchors::discovered("pki", &chain, now()).expect("anchors");
-        assert_eq!((anchors.certificates(), anchors.origin()), (std::slice::from_ref(root), Origin::Discovered));
-    }
-
-    #[test]
-    fn the_root_at_the_end_of_the_mounts_chain_is_discovered() {
-        let [root, ca, other] = ["Root", "CA", "Other"].map(Authority::new);
-        let (anchor, middle, stranger) = (root.root(2040), root.signs(&ca, 2035), other.root(2045));
-        discovers(&[&anchor], &anchor);
-        discovers(&[&middle, &anchor], &anchor);
-        discovers(&[&middle, &stranger, &anchor, &middle], &anchor);
-        discovers(&[&anchor, &stranger], &anchor);
-    }
-
-    #[test]
-    fn a_mount_without_its_root_shows_no_anchor() {
-        let (root, ca) = (Authority::new("Root"), Authority::new("CA"));
-        let middle = root.signs(&ca, 2035);
-        let unknown = Err(Fault::NoAnchor { mount: "pki".to_owned() });
-        assert_eq!(Anchors::discovered("pki", &[], now()), unknown);
-        assert_eq!(Anchors::discovered("pki", std::slice::from_ref(&middle), now()), unknown);
-        assert_eq!(Anchors::discovered("pki", &[middle, Authority::new("Root").root(2040)], now()), unknown);
-    }
-
-    #[test]
-    fn an_expired_root_is_not_discovered_in_silence() {
-        let fault = Anchors::discovered("pki", &[Authority::new("Root").root(2030)], now()).expect_err("a fault");
-        assert_eq!(
-            fault.to_string(),
-            "Vault cannot sign at pki: its root CN=Root expired on 2030-01-01T00:00:00Z. \
-             Renew or replace the CA of this mount, or name in spec.trust.anchors the root that your mesh trusts"
-        );
     }
 }

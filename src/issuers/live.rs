@@ -13,12 +13,13 @@ use crate::api::IssuerConfig;
 use crate::api::material::Delivered;
 use crate::issuance::breaker::{Breaker, Gate, Sight};
 use crate::issuance::diagnosis::{Diagnosis, Trust, diagnose};
+use crate::issuance::discovery::{Record, in_force};
 use crate::issuance::health::{Health, Report};
-use crate::issuance::signer::{Fact, Observation, Probe, SignError, Signer};
+use crate::issuance::signer::{Fact, Fault, Mistrust, Observation, Probe, Shown, SignError, Signer};
 use crate::issuance::trust::Anchors;
 use crate::issuance::verdict::Waiting;
 use crate::metrics::IssuerMetrics;
-use crate::x509::Certificate;
+use crate::x509::{Certificate, CertificationPath};
 
 /// A sign within this time shows what a probe would show.
 const RECENT: Duration = Duration::from_secs(60);
@@ -48,6 +49,10 @@ pub struct Live<S> {
 struct State {
     breaker: Breaker,
     anchors: Option<Anchors>,
+    /// What has been handed out, and what a person has said about it.
+    record: Record,
+    /// What the mount showed last.
+    shown: Shown,
     signing: Option<Certificate>,
     trouble: Option<SignError>,
     last_signed: Option<Timestamp>,
@@ -61,15 +66,17 @@ struct State {
 }
 
 impl<S: Signer> Live<S> {
-    /// A new issuer: closed until it was checked.
+    /// A new issuer: closed until it was checked. `record` is what its status says.
     pub fn new(
         origin: Origin,
         configured: Option<Anchors>,
+        record: Record,
         signer: S,
         at_once: NonZeroUsize,
         metrics: IssuerMetrics,
     ) -> Self {
-        Self { origin, configured, signer, turns: Turns::new(at_once), metrics, state: Mutex::default() }
+        let state = Mutex::new(State { record, ..State::default() });
+        Self { origin, configured, signer, turns: Turns::new(at_once), metrics, state }
     }
 
     /// What it was made from.
@@ -102,24 +109,58 @@ impl<S: Signer> Live<S> {
         self.state().breaker.due_in(now)
     }
 
-    /// Asks the authority, and remembers what that showed. `recorded` are the fingerprints in the issuer's status.
-    pub async fn check(&self, recorded: &[String], now: impl Fn() -> Timestamp) {
+    /// Hears which anchors the issuer's annotation accepts; what it has not said before is followed at once.
+    pub fn accept(&self, accepted: Vec<String>) {
+        let mut state = self.state();
+        if state.record.accepted != accepted {
+            state.record.accept(accepted);
+            state.breaker.check_now();
+        }
+    }
+
+    /// Asks the authority, and remembers what that showed.
+    pub async fn check(&self, now: impl Fn() -> Timestamp) {
         let recently = self.state().last_signed.is_some_and(|last| now().duration_since(last).unsigned_abs() < RECENT);
         let probe = if recently { Probe::Skip } else { Probe::Ask };
         let observation = self.signer.check(probe).await;
-        let trust = Trust { configured: self.configured.as_ref(), recorded };
-        let Diagnosis { trouble, anchors, signing } =
-            diagnose(&observation, trust, self.config().vault.path.mount(), now());
-        let sight = sight(&observation);
         let mut state = self.state();
+        let trust = Trust {
+            configured: self.configured.as_ref(),
+            known: state.anchors.as_ref(),
+            signing: state.signing.as_ref(),
+            record: &state.record,
+        };
+        let Diagnosis { trouble, anchors, signing, hopeless } = diagnose(&observation, trust, self.mount(), now());
+        let sight = if hopeless { Sight::Seen } else { sight(&observation) };
         state.checked = true;
         let trouble = trouble.or_else(|| state.unsigned.clone().filter(|_| sight == Sight::Unseen));
         state.breaker.checked(trouble.as_ref(), sight, &self.origin.uid, now());
         if trouble.is_some() || !state.breaker.mistrusted() {
             state.trouble = trouble;
         }
-        state.anchors = anchors.or_else(|| state.anchors.take());
+        if let Some(anchors) = anchors {
+            self.settle(&mut state, anchors);
+        }
         state.signing = signing.or_else(|| state.signing.take());
+        if let Fact::Yes(shown) = observation.mount {
+            state.shown = shown;
+        }
+    }
+
+    /// These anchors are in force from now on. Nothing is published under others than before until the status says so.
+    fn settle(&self, state: &mut State, anchors: Anchors) {
+        if state.anchors.as_ref() != Some(&anchors) {
+            state.announced = None;
+        }
+        state.record.settle(&anchors);
+        if self.configured.is_some() {
+            state.record.provisional = false;
+        }
+        state.anchors = Some(anchors);
+    }
+
+    fn mount(&self) -> &str {
+        self.config().vault.path.mount()
     }
 
     /// What the status is to say now.
@@ -130,14 +171,19 @@ impl<S: Signer> Live<S> {
             (Gate::Trial | Gate::Closed, Some(trouble)) => Health::troubled(trouble),
             (Gate::Trial | Gate::Closed, None) => Health::checking(),
         };
-        Report { health, anchors: state.anchors.clone(), signing: state.signing.clone() }
+        let (anchors, signing) = (state.anchors.clone(), state.signing.clone());
+        Report { health, anchors, signing, record: state.checked.then(|| state.record.clone()) }
     }
 
-    /// The status has been written. Returns whether the requests that wait have to hear of it.
-    pub fn announced(&self, ready: bool) -> bool {
+    /// The status says what was reported. Returns whether the requests that wait have to hear of it.
+    pub fn announced(&self, report: &Report) -> bool {
         let mut state = self.state();
-        let news = state.announced != Some(ready) || state.breaker.gate() == Gate::Trial;
-        state.announced = Some(ready);
+        // An answer has changed the anchors since; the next report is on its way.
+        if report.anchors != state.anchors {
+            return false;
+        }
+        let news = state.announced != Some(report.health.ready) || state.breaker.gate() == Gate::Trial;
+        state.announced = Some(report.health.ready);
         news
     }
 
@@ -178,11 +224,19 @@ impl<S: Signer> Live<S> {
         match error {
             None => {
                 (state.last_signed, state.unsigned) = (Some(now), None);
-                state.breaker.signed()
+                let confirmed = std::mem::take(&mut state.record.provisional);
+                // One that was signed before the root changed does not open what that closed.
+                let changed = state.record.elsewhere.is_some();
+                (!changed && state.breaker.signed()) || confirmed
             }
             // The authority answered, and refused this request only: that says nothing against it.
             Some(SignError::Request(_)) => state.breaker.void(),
             Some(error) => {
+                if let SignError::Untrusted(Mistrust::NoPath { root: Some(root), .. }) = error
+                    && let Some(news) = self.ended_at(&mut state, root, now)
+                {
+                    return news;
+                }
                 state.breaker.sign_failed(error, now);
                 if matches!(error, SignError::Untrusted(_)) {
                     state.trouble = Some(error.clone());
@@ -190,6 +244,47 @@ impl<S: Signer> Live<S> {
                 (state.last_signed, state.unsigned) = (None, Some(error.clone()));
                 true
             }
+        }
+    }
+
+    /// A certificate was issued. Returns whether its CA is another than the one known to sign.
+    pub fn issued(&self, path: &CertificationPath) -> bool {
+        let mut state = self.state();
+        // CA certificates may be signed by another issuer of the mount than the one that a role has.
+        let Some(signing) = path.issuers().next().filter(|_| !path.leaf.is_ca()) else { return false };
+        let news = state.signing.as_ref() != Some(signing);
+        state.record.signing = Some(signing.sha256().to_owned());
+        state.signing = Some(signing.clone());
+        news
+    }
+
+    /// An answer ended at a root that was not in force when its request passed. If the mount has this root, it is no forgery:
+    /// either it is followed from now on, or somebody has to accept it. Returns whether the issuer has to be looked at; none:
+    /// the mount does not show such a root.
+    fn ended_at(&self, state: &mut State, root: &Certificate, now: Timestamp) -> Option<bool> {
+        let is_root = |anchors: &Anchors| anchors.certificates().contains(root);
+        if state.anchors.as_ref().is_some_and(is_root) {
+            return Some(state.breaker.void());
+        }
+        let known_already = matches!(&state.trouble, Some(SignError::Issuer(Fault::AnchorsChanged { .. })))
+            && state.record.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.sha256 == root.sha256());
+        if known_already {
+            return Some(false);
+        }
+        state.record.elsewhere = Some(root.into());
+        match in_force(&state.shown, state.anchors.as_ref(), &state.record, self.mount(), now) {
+            Ok(anchors) if is_root(&anchors) => {
+                self.settle(state, anchors);
+                state.breaker.void();
+                Some(true)
+            }
+            Err(fault @ Fault::AnchorsChanged { .. }) => {
+                let trouble = fault.into();
+                state.breaker.checked(Some(&trouble), Sight::Seen, &self.origin.uid, now);
+                state.trouble = Some(trouble);
+                Some(true)
+            }
+            Ok(_) | Err(_) => None,
         }
     }
 
@@ -203,5 +298,195 @@ fn sight(observation: &Observation) -> Sight {
     match (&observation.login, &observation.signing) {
         (Fact::Yes(()), Fact::Unknown) => Sight::Unseen,
         (Fact::Yes(()) | Fact::No(_) | Fact::Unknown, Fact::Yes(()) | Fact::No(_) | Fact::Unknown) => Sight::Seen,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::material::{Found, Place};
+    use crate::api::{IssuerKey, IssuerKind};
+    use crate::issuance::health::ReadyReason;
+    use crate::issuance::signer::{Answer, Outage, SigningRequest};
+    use crate::metrics::Metrics;
+    use crate::x509::testing::{Authority, now};
+
+    /// A mount that shows what the test has put there; nobody signs with it.
+    struct Mount(Mutex<Fact<Shown>>);
+
+    impl Signer for Mount {
+        async fn check(&self, _: Probe) -> Observation {
+            let mount = self.0.lock().expect("no test panics here").clone();
+            Observation { login: Fact::Yes(()), signing: Fact::Yes(()), mount }
+        }
+
+        async fn sign(&self, _: &SigningRequest) -> Result<Answer, SignError> {
+            unimplemented!("a test tells how an attempt ended")
+        }
+    }
+
+    /// An issuer whose mount has two roots of its own; its default leads to the first.
+    struct Scene {
+        one: Certificate,
+        two: Certificate,
+        live: Live<Mount>,
+    }
+
+    impl Scene {
+        /// What the issuer's status says is `record`.
+        async fn new(record: Record) -> Self {
+            let (one, two) = (Authority::new("One").root(2040), Authority::new("Two").root(2040));
+            Self::of(one, two, record, None).await
+        }
+
+        async fn of(one: Certificate, two: Certificate, record: Record, configured: Option<Anchors>) -> Self {
+            let spec = serde_json::json!({"vault": {"server": "https://vault.example:8200", "path": "pki/sign/web",
+                "auth": {"tokenSecretRef": {"name": "token"}}}});
+            let spec = serde_json::from_value(spec).expect("a spec");
+            let config = IssuerConfig::parse(&spec).expect("a usable spec");
+            let origin = Origin { uid: "uid".to_owned(), config, objects: Vec::new() };
+            let metrics = Metrics::new().issuer(&IssuerKey::new(IssuerKind::Namespaced, "mesh", "vault"));
+            let shown = Shown { certificates: vec![one.clone(), two.clone()], named: false, complete: true };
+            let mount = Mount(Mutex::new(Fact::Yes(shown)));
+            let live = Live::new(origin, configured, record, mount, NonZeroUsize::MIN, metrics);
+            let scene = Self { one, two, live };
+            scene.look().await;
+            scene
+        }
+
+        /// A check and the write of its report.
+        async fn look(&self) -> Report {
+            self.live.check(now).await;
+            self.write()
+        }
+
+        fn write(&self) -> Report {
+            let report = self.live.report();
+            self.live.announced(&report);
+            report
+        }
+
+        fn shows(&self, mount: Fact<Shown>) {
+            *self.live.signer.0.lock().expect("no test panics here") = mount;
+        }
+
+        /// An answer that does not lead to an anchor in force but to `root`.
+        fn ends_at(&self, root: &Certificate) -> bool {
+            let (path, problem) = ("pki/sign/web".to_owned(), "elsewhere".to_owned());
+            let error = Mistrust::NoPath { path, problem, root: Some(root.clone()) };
+            self.live.attempted(Some(&error.into()), now())
+        }
+
+        #[track_caller]
+        fn admits_under(&self, root: &Certificate) {
+            let anchors = self.live.admit().expect("a request passes");
+            assert_eq!(anchors.certificates(), std::slice::from_ref(root));
+        }
+
+        #[track_caller]
+        fn is_stopped(&self) {
+            assert_eq!(self.live.admit(), Err(Waiting::IssuerNotReady));
+            assert_eq!(self.live.report().health.reason, ReadyReason::TrustAnchorsChanged);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_answer_corrects_and_nothing_passes_until_that_is_written() {
+        let scene = Scene::new(Record::default()).await;
+        scene.admits_under(&scene.one);
+        let before = scene.live.report();
+        assert!(scene.ends_at(&scene.two), "the correction has to be written");
+        scene.live.announced(&before);
+        assert_eq!(scene.live.admit(), Err(Waiting::IssuerNotReady), "what was reported before does not count");
+        let report = scene.write();
+        assert!(report.health.ready && report.record.is_some_and(|record| !record.provisional));
+        scene.admits_under(&scene.two);
+        assert!(!scene.ends_at(&scene.two), "one that passed before the correction is no trouble");
+        scene.admits_under(&scene.two);
+        scene.ends_at(&scene.one);
+        scene.is_stopped();
+    }
+
+    #[tokio::test]
+    async fn what_was_handed_out_is_not_corrected() {
+        let scene = Scene::new(Record::default()).await;
+        assert!(scene.live.attempted(None, now()), "that it is confirmed has to be written");
+        assert!(!scene.live.attempted(None, now()));
+        assert!(scene.ends_at(&scene.two));
+        scene.is_stopped();
+        assert!(!scene.ends_at(&scene.two), "those in flight say nothing new");
+        scene.live.attempted(None, now());
+        scene.is_stopped();
+        let report = scene.look().await;
+        scene.is_stopped();
+        assert_eq!(report.anchors.as_ref().map(Anchors::certificates), Some(std::slice::from_ref(&scene.one)));
+        assert_eq!(report.record.and_then(|record| record.elsewhere), Some((&scene.two).into()));
+    }
+
+    #[tokio::test]
+    async fn the_annotation_accepts_and_is_followed_at_once() {
+        let scene = Scene::new(Record::default()).await;
+        scene.live.attempted(None, now());
+        scene.ends_at(&scene.two);
+        assert!(!scene.live.due_in(now()).is_zero());
+        scene.live.accept(vec![scene.two.sha256().to_owned()]);
+        assert!(scene.live.due_in(now()).is_zero());
+        scene.look().await;
+        scene.admits_under(&scene.two);
+        scene.live.accept(vec![scene.two.sha256().to_owned()]);
+        assert!(!scene.live.due_in(now()).is_zero(), "the same word again is no news");
+    }
+
+    #[tokio::test]
+    async fn a_change_outlives_the_process() {
+        let (one, two) = (Authority::new("One").root(2040), Authority::new("Two").root(2040));
+        let anchors = vec![one.sha256().to_owned()];
+        let record = Record { anchors, elsewhere: Some((&two).into()), ..Record::default() };
+        Scene::of(one, two, record, None).await.is_stopped();
+    }
+
+    #[tokio::test]
+    async fn an_outage_neither_forgets_nor_shrinks() {
+        let scene = Scene::new(Record::default()).await;
+        scene.shows(Fact::Unknown);
+        assert!(scene.look().await.health.ready, "what cannot be seen is not gone");
+        scene.shows(Fact::No(Outage::Sealed { server: "vault:8200".to_owned() }.into()));
+        assert!(scene.look().await.health.ready, "the first of two");
+        let report = scene.look().await;
+        assert_eq!(report.health.reason, ReadyReason::VaultUnavailable);
+        assert_eq!(report.anchors.as_ref().map(Anchors::certificates), Some(std::slice::from_ref(&scene.one)));
+    }
+
+    #[tokio::test]
+    async fn a_pin_is_not_corrected() {
+        let (one, two) = (Authority::new("One").root(2040), Authority::new("Two").root(2040));
+        let place = Place { field: "spec.trust.anchors[0].pem".to_owned(), object: None };
+        let configured =
+            Anchors::configured(&[Found { place, value: one.to_pem().into_bytes() }], now()).expect("roots");
+        let scene = Scene::of(one, two, Record::default(), Some(configured)).await;
+        let error = Mistrust::NoPath { path: "pki/sign/web".to_owned(), problem: "elsewhere".to_owned(), root: None };
+        scene.live.attempted(Some(&error.into()), now());
+        assert_eq!(scene.live.report().health.reason, ReadyReason::AnswerUntrusted);
+        assert!(!scene.live.report().record.is_some_and(|record| record.provisional));
+    }
+
+    #[tokio::test]
+    async fn the_answers_tell_who_signs() {
+        let [root, ca] = ["Root", "CA"].map(Authority::new);
+        let scene = Scene::of(root.root(2040), Authority::new("Two").root(2040), Record::default(), None).await;
+        assert_eq!(scene.live.report().signing.as_ref(), Some(&scene.one), "what the mount shows");
+        let path =
+            |leaf| CertificationPath { leaf, intermediates: vec![root.signs(&ca, 2035)], anchor: scene.one.clone() };
+        let leaf = path(ca.leaf("a.example", 2031));
+        assert!(scene.live.issued(&leaf) && !scene.live.issued(&leaf));
+        let for_a_ca =
+            CertificationPath { intermediates: Vec::new(), ..path(root.signs(&Authority::new("Sub"), 2031)) };
+        assert!(!scene.live.issued(&for_a_ca));
+        assert_eq!(scene.live.report().signing.as_ref(), leaf.intermediates.first());
+        let shown = Shown { certificates: vec![scene.one.clone()], named: false, complete: false };
+        scene.shows(Fact::Yes(shown.clone()));
+        assert_eq!(scene.look().await.signing.as_ref(), leaf.intermediates.first(), "the list has gaps");
+        scene.shows(Fact::Yes(Shown { complete: true, ..shown }));
+        assert_eq!(scene.look().await.signing.as_ref(), Some(&scene.one), "the mount has it no more");
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::envelope::Envelope;
+use crate::api::vault_path::is_name;
 use crate::issuance::signer::{Answer, Mistrust};
 use crate::issuance::words::Words;
 use crate::x509::Certificate;
@@ -46,6 +47,12 @@ pub fn issuer(data: &Value) -> Option<Vec<Certificate>> {
         }
     }
     Some(certificates).filter(|certificates| !certificates.is_empty())
+}
+
+/// Reads `LIST <mount>/issuers`. None if that is not what it is, or if an id is no name that could stand in a path.
+pub fn keys(data: &Value) -> Option<Vec<String>> {
+    let id = |key: &Value| key.as_str().filter(|id| is_name(id)).map(str::to_owned);
+    data["keys"].as_array()?.iter().map(id).collect()
 }
 
 /// `ca_chain` (a list or one text) and `issuing_ca`; the name of the field that cannot be read.

@@ -19,6 +19,15 @@ pub struct ReadIssuer {
     pub reference: String,
 }
 
+/// `LIST <mount>/issuers`: the ids of all issuers; needs no token.
+#[derive(Endpoint)]
+#[endpoint(path = "{self.mount}/issuers", method = "LIST")]
+pub struct ListIssuers {
+    /// The PKI mount.
+    #[endpoint(skip)]
+    pub mount: String,
+}
+
 /// `GET <mount>/ca_chain`: the default issuer's chain as bare PEM; needs no token.
 #[derive(Endpoint)]
 #[endpoint(path = "{self.mount}/ca_chain")]

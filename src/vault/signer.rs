@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use http::Response;
+use rustify::endpoint::Endpoint;
 
 use super::answer;
-use super::endpoints::{self, ReadChain, ReadIssuer};
+use super::endpoints::{self, ListIssuers, ReadChain, ReadIssuer};
 use super::envelope::Envelope;
 use super::session::{Held, Session};
 use super::table::{Heard, Meaning};
@@ -16,16 +17,21 @@ use crate::api::config::IssuerConfig;
 use crate::api::material::Material;
 use crate::api::vault_path::SignPath;
 use crate::issuance::signer::{
-    Answer, Fact, Fault, Mistrust, Observation, Outage, Probe, Refusal, SignError, Signer, SigningRequest,
+    Answer, Fact, Fault, Mistrust, Observation, Outage, Probe, Refusal, Shown, SignError, Signer, SigningRequest,
 };
 use crate::issuance::words::Words;
 use crate::metrics::IssuerMetrics;
 use crate::x509::Certificate;
 
+/// The most issuers of a mount that are asked for their certificates.
+const MOST_ISSUERS: usize = 50;
+
 /// One issuer's Vault or OpenBao, with the session that its requests share.
 pub struct VaultSigner {
     session: Session,
     path: SignPath,
+    /// Nobody has configured anchors: every issuer of the mount is of interest.
+    discovers: bool,
     /// The path in messages.
     shown: String,
 }
@@ -43,7 +49,8 @@ impl VaultSigner {
     ) -> Result<Self, Fault> {
         let transport = Transport::new(config, material, roots)?;
         let session = Session::new(transport, material.credentials.clone(), metrics);
-        Ok(Self { session, path: config.vault.path.clone(), shown: config.vault.path.to_string() })
+        let path = config.vault.path.clone();
+        Ok(Self { session, shown: path.to_string(), path, discovers: material.anchors.is_empty() })
     }
 }
 
@@ -183,26 +190,73 @@ impl VaultSigner {
     }
 
     /// The signing mount's certificates, asked for without a token.
-    async fn mount(&self) -> Fact<Vec<Certificate>> {
-        let mount = self.path.mount().to_owned();
-        let reference = self.path.issuer().unwrap_or("default").to_owned();
-        let answered = self.transport().call(ReadIssuer { mount: mount.clone(), reference }, None).await;
-        if let Some(certificates) = answered.as_ref().ok().and_then(|response| {
-            let envelope = ok_body(response).and_then(Envelope::read)?;
-            answer::issuer(&envelope.data)
-        }) {
-            return Fact::Yes(certificates);
+    async fn mount(&self) -> Fact<Shown> {
+        match self.shown().await {
+            Ok(Some(shown)) => Fact::Yes(shown),
+            Ok(None) => Fact::Unknown,
+            Err(outage) => Fact::No(outage.into()),
         }
-        if matches!(answered, Err(TransportError::Outage(_))) {
-            return Fact::Unknown;
-        }
-        // Mounts from before there were several issuers know this one only, and it always means the default.
-        let answered = match self.path.issuer() {
-            Some(_) => return Fact::Unknown,
-            None => self.transport().call(ReadChain { mount }, None).await,
+    }
+
+    async fn shown(&self) -> Result<Option<Shown>, Outage> {
+        let named = self.path.issuer().is_some();
+        let issuing = match self.issuer(self.path.issuer().unwrap_or("default")).await? {
+            Some(certificates) => Some(certificates),
+            // Mounts from before there were several issuers know this one only, and it always means the default.
+            None if !named => self.chain().await?,
+            None => None,
         };
-        let certificates = answered.ok().and_then(|response| Certificate::bundle_from_pem(ok_body(&response)?).ok());
-        certificates.filter(|certificates| !certificates.is_empty()).map_or(Fact::Unknown, Fact::Yes)
+        let Some(mut certificates) = issuing else { return Ok(None) };
+        let others = if self.discovers { self.others().await? } else { None };
+        let complete = others.is_some();
+        for other in others.into_iter().flatten() {
+            if !certificates.contains(&other) {
+                certificates.push(other);
+            }
+        }
+        Ok(Some(Shown { certificates, named, complete }))
+    }
+
+    /// The certificates of all issuers of the mount; none where it does not list them, or more than we ask for.
+    async fn others(&self) -> Result<Option<Vec<Certificate>>, Outage> {
+        let Some(response) = self.ask(ListIssuers { mount: self.path.mount().to_owned() }).await? else {
+            return Ok(None);
+        };
+        let envelope = ok_body(&response).and_then(Envelope::read);
+        let Some(ids) = envelope.and_then(|envelope| answer::keys(&envelope.data)) else { return Ok(None) };
+        if ids.len() > MOST_ISSUERS {
+            return Ok(None);
+        }
+        let mut found = Vec::new();
+        for id in ids {
+            let Some(certificates) = self.issuer(&id).await? else { return Ok(None) };
+            found.extend(certificates);
+        }
+        Ok(Some(found))
+    }
+
+    /// One issuer's certificate and its chain.
+    async fn issuer(&self, reference: &str) -> Result<Option<Vec<Certificate>>, Outage> {
+        let call = ReadIssuer { mount: self.path.mount().to_owned(), reference: reference.to_owned() };
+        let response = self.ask(call).await?;
+        let envelope = response.as_ref().and_then(ok_body).and_then(Envelope::read);
+        Ok(envelope.and_then(|envelope| answer::issuer(&envelope.data)))
+    }
+
+    /// The default issuer's chain as older mounts have it.
+    async fn chain(&self) -> Result<Option<Vec<Certificate>>, Outage> {
+        let response = self.ask(ReadChain { mount: self.path.mount().to_owned() }).await?;
+        let certificates = response.as_ref().and_then(ok_body).and_then(|body| Certificate::bundle_from_pem(body).ok());
+        Ok(certificates.filter(|certificates| !certificates.is_empty()))
+    }
+
+    /// A call without a token; none where the answer is too large to be read.
+    async fn ask<E: Endpoint>(&self, call: E) -> Result<Option<Response<Vec<u8>>>, Outage> {
+        match self.transport().call(call, None).await {
+            Ok(response) => Ok(Some(response)),
+            Err(TransportError::TooLarge { .. }) => Ok(None),
+            Err(TransportError::Outage(outage)) => Err(outage),
+        }
     }
 
     fn transport(&self) -> &Transport {

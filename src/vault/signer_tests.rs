@@ -195,7 +195,7 @@ async fn the_mounts_certificates_are_asked_for_without_a_token() {
     };
     let (fake, signer) = vault(0, answer).await;
     let seen = signer.check(Probe::Skip).await;
-    assert!(matches!(&seen.mount, Fact::Yes(certificates) if certificates.len() == 2), "{seen:?}");
+    assert!(matches!(&seen.mount, Fact::Yes(shown) if shown.certificates.len() == 2), "{seen:?}");
     let call = fake.calls().pop().expect("there was a call");
     assert_eq!(call.header("x-vault-token"), None);
     assert_eq!(fake.signs(), 0, "a skipped probe asks nothing");
@@ -209,9 +209,85 @@ async fn an_old_mount_shows_its_chain_as_bare_pem() {
         _ => refusal(404, "unsupported path"),
     };
     let (_fake, signer) = vault(0, answer).await;
-    assert!(matches!(signer.check(Probe::Skip).await.mount, Fact::Yes(certificates) if certificates.len() == 2));
+    assert!(matches!(signer.check(Probe::Skip).await.mount, Fact::Yes(shown) if shown.certificates.len() == 2));
     let (_fake, signer) = vault(0, |_| refusal(403, "permission denied")).await;
     assert!(matches!(signer.check(Probe::Skip).await.mount, Fact::Unknown));
+}
+
+/// A mount whose default is `one` and which lists `one` and `two`, unless `change` answers otherwise.
+async fn listing(change: impl Fn(&str) -> Option<Reply> + Send + Sync + 'static) -> (Fake, VaultSigner) {
+    let issuers = [("default", pem("one")), ("one", pem("one")), ("two", pem("two"))];
+    let issuers: Vec<_> =
+        issuers.iter().map(|(id, pem)| (format!("GET /v1/pki/issuer/{id}/json"), pem.clone())).collect();
+    vault(0, move |call| {
+        if let Some(reply) = change(&call.line) {
+            return reply;
+        }
+        let listed = (call.line == "LIST /v1/pki/issuers").then(|| json!({"keys": ["one", "two"]}));
+        let read = issuers.iter().find(|(line, _)| *line == call.line).map(|(_, pem)| json!({"certificate": pem}));
+        match listed.or(read) {
+            Some(data) => fake::json(200, json!({"request_id": "r-1", "data": data})),
+            None => refusal(404, "unsupported path"),
+        }
+    })
+    .await
+}
+
+/// How many certificates the mount shows, and whether these are all.
+#[track_caller]
+fn shows(observation: &Observation, expected: (usize, bool)) {
+    let Fact::Yes(shown) = &observation.mount else { panic!("{observation:?}") };
+    assert_eq!((shown.certificates.len(), shown.complete), expected);
+}
+
+#[tokio::test]
+async fn all_issuers_of_the_mount_are_asked_for_without_a_token() {
+    let (fake, signer) = listing(|_| None).await;
+    // The fake makes `one` anew for the default, so there are three certificates.
+    shows(&signer.check(Probe::Skip).await, (3, true));
+    let open: Vec<_> = fake.calls().into_iter().filter(|call| !call.is_login()).collect();
+    assert_eq!(open.len(), 4);
+    assert!(open.iter().all(|call| call.header("x-vault-token").is_none()), "no token is needed");
+}
+
+#[tokio::test]
+async fn a_list_with_gaps_is_said_to_have_them() {
+    let refused = |part: &'static str| move |line: &str| line.contains(part).then(|| refusal(403, "permission denied"));
+    for part in ["LIST", "issuer/two"] {
+        let (_fake, signer) = listing(refused(part)).await;
+        shows(&signer.check(Probe::Skip).await, (1, false));
+    }
+    let answer = |keys: Value| {
+        move |line: &str| {
+            let reply = || fake::json(200, json!({"request_id": "r-1", "data": {"keys": keys.clone()}}));
+            line.starts_with("LIST").then(reply)
+        }
+    };
+    let many: Vec<_> = (0..=MOST_ISSUERS).map(|id| id.to_string()).collect();
+    for keys in [json!(many), json!(["../../sys/seal"]), json!("one")] {
+        let (fake, signer) = listing(answer(keys)).await;
+        shows(&signer.check(Probe::Skip).await, (1, false));
+        assert_eq!(fake.calls().len(), 3, "login, default and list");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_while_it_lists_has_shown_nothing() {
+    let away = |line: &str| {
+        line.contains("issuer/two").then(|| Reply { head: "content-length: 9\r\n".to_owned(), ..text(200, "") })
+    };
+    let (_fake, signer) = listing(away).await;
+    let observation = signer.check(Probe::Skip).await;
+    assert!(matches!(observation.mount, Fact::No(SignError::Transient(_))), "{observation:?}");
+}
+
+#[tokio::test]
+async fn where_anchors_are_configured_nobody_is_asked_for_others() {
+    let (fake, _) = listing(|_| None).await;
+    let mut material = fake::material(fake::app_role());
+    material.anchors = vec![found("spec.trust.anchors[0].pem", None, pem("root").into_bytes())];
+    let signer = VaultSigner::new(&config(&fake.url, |_| ()), &material, &PublicRoots::none(), fake::metrics());
+    shows(&signer.expect("usable").check(Probe::Skip).await, (1, false));
 }
 
 #[tokio::test]

@@ -206,6 +206,16 @@ impl Certificate {
         )
     }
 
+    /// Names what stands in the way of checking the signatures that this certificate's key makes, its own self-signature
+    /// among them.
+    pub fn uncheckable(&self) -> Option<String> {
+        let (_, parsed) = X509Certificate::from_der(self.der()).ok()?;
+        signature::uncheckable(parsed.public_key()).or_else(|| match self.verify_signature_by(self) {
+            Verification::Unsupported(algorithm) if self.names_as_issuer(self) => Some(algorithm),
+            Verification::Unsupported(_) | Verification::Valid | Verification::Invalid => None,
+        })
+    }
+
     /// Whether subject and issuer are one name and its own key signed it.
     pub fn is_self_signed(&self) -> bool {
         self.names_as_issuer(self) && self.verify_signature_by(self) == Verification::Valid
@@ -336,6 +346,9 @@ mod tests {
         assert_eq!(parse_one(P521_LEAF).verify_signature_by(&p521), unsupported("ECDSA with SHA-512 by a P-521 key"));
         assert_eq!(pss.verify_signature_by(&pss), unsupported("RSA-PSS"));
         assert!(!pss.is_self_signed() && !p521.is_self_signed());
+        assert_eq!(p521.uncheckable().as_deref(), Some("ECDSA by a P-521 key"));
+        assert_eq!(pss.uncheckable().as_deref(), Some("RSA-PSS"));
+        assert_eq!(Authority::new("P-256").root(2035).uncheckable(), None);
         assert_eq!(pss.verify_signature_by(&p521), Verification::Invalid, "another kind of key cannot have made it");
     }
 

@@ -18,6 +18,8 @@ pub enum Verification {
 }
 
 const RSA_PSS: &str = "1.2.840.113549.1.1.10";
+/// The sizes of RSA keys that the library checks signatures of.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
 
 /// Checks one signature over `signed`.
 pub(super) fn check(
@@ -34,13 +36,30 @@ pub(super) fn check(
     if signs == RSA_PSS {
         return Verification::Unsupported("RSA-PSS".to_owned());
     }
-    if let Some(bits) = rsa_bits(key).filter(|bits| !(2_048..=8_192).contains(bits)) {
+    if let Some(bits) = rsa_bits(key).filter(|bits| !RSA_BITS.contains(bits)) {
         return Verification::Unsupported(format!("RSA with a key of {bits} bits"));
     }
     match x509_parser::verify::verify_signature(key, algorithm, signature, signed) {
         Ok(()) => Verification::Valid,
         Err(X509Error::SignatureUnsupportedAlgorithm) => Verification::Unsupported(describe(&signs, key)),
         Err(_) => Verification::Invalid,
+    }
+}
+
+/// Names a kind of key whose signatures nobody here can check, whichever of its algorithms it signs with.
+pub(super) fn uncheckable(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
+    let curve = key.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+    let curve = curve.map(|oid| oid.to_id_string()).unwrap_or_default();
+    match (key.algorithm.algorithm.to_id_string().as_str(), curve.as_str()) {
+        ("1.2.840.113549.1.1.1", _) => {
+            let bits = rsa_bits(key).filter(|bits| !RSA_BITS.contains(bits))?;
+            Some(format!("RSA with a key of {bits} bits"))
+        }
+        ("1.2.840.10045.2.1", "1.2.840.10045.3.1.7" | "1.3.132.0.34") | ("1.3.101.112", _) => None,
+        ("1.2.840.10045.2.1", "1.3.132.0.35") => Some("ECDSA by a P-521 key".to_owned()),
+        ("1.2.840.10045.2.1", other) => Some(format!("ECDSA by a key on the curve {other}")),
+        (RSA_PSS, _) => Some("RSA-PSS".to_owned()),
+        (other, _) => Some(format!("the algorithm {other}")),
     }
 }
 

@@ -27,6 +27,8 @@ mod recipes;
 mod refused;
 mod replayed;
 mod requests;
+mod roots;
+mod rotation;
 mod secrets;
 mod support;
 mod table;
@@ -50,6 +52,8 @@ const TOPICS: [(&str, Topic); 14] = [
     ("requests", requests::add),
     ("table", table::add),
     ("replayed", replayed::add),
+    ("roots", roots::add),
+    ("rotation", rotation::add),
     ("secrets", secrets::add),
     ("names", names::add),
     ("brake", brake::add),
