@@ -340,8 +340,12 @@ async fn anchors(shared: Arc<Shared>) -> Outcome {
         row(
             "mixed",
             vec![("trust", mixed)],
-            "InvalidSpec",
-            &["spec.trust.anchors[1].configMap", "certificate 2", "is an intermediate"],
+            "InvalidReference",
+            &[
+                "spec.trust.anchors[1].configMap names ConfigMap anchors/roots, key mixed",
+                "certificate 2",
+                "is an intermediate",
+            ],
         ),
         row(
             "none",
