@@ -5,6 +5,7 @@ pub mod diagnosis;
 pub mod health;
 pub mod inspection;
 pub mod policy;
+pub mod publication;
 pub mod servers;
 pub mod signer;
 pub mod triage;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct IssuerStatus {
-    /// `Ready`: whether certificates can be signed; its message says what is wrong and what to do.
+    /// `Ready`: whether certificates can be signed. `Published`, where spec.trust.publish is set: whether the trust anchors in force stand there. A message says what is wrong and what to do.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     #[schemars(length(max = 16))]
@@ -20,6 +20,13 @@ pub struct IssuerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub trust_anchors: Option<Vec<CertificateStatus>>,
+}
+
+impl IssuerStatus {
+    /// The condition of this type.
+    pub fn condition(&self, type_: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.type_ == type_)
+    }
 }
 
 /// One certificate, told apart by its fingerprint.
