@@ -1,7 +1,7 @@
 //! What this process knows of each issuer. Requests ask here, in memory; the issuers' controller is the one that changes it.
 
 mod live;
-mod publishers;
+pub mod publishers;
 mod turns;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use kube::core::SelectorExt as _;
 
 pub use live::{Live, Origin};
-pub use publishers::{Publisher, Publishers};
+pub use publishers::Publishers;
 pub use turns::{Turn, Turns};
 
 use crate::api::{IssuerKey, IssuerKind};

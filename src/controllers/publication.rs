@@ -9,15 +9,14 @@ use tracing::info;
 use super::Context;
 use crate::api::material::Delivered;
 use crate::api::{IssuerConfig, IssuerKey, IssuerResource, config};
+use crate::clock;
 use crate::cluster::publication::{Refusal, apply};
 use crate::cluster::status::WriteError;
 use crate::issuance::publication::{Entry, Publication, Step, Target, Unpublished};
 use crate::issuance::trust::Anchors;
 use crate::issuance::words::Words;
-use crate::issuers::Publisher;
+use crate::issuers::publishers::{Attempt, PAUSE, Publisher};
 
-/// The pause after a write that did not get through.
-const PAUSE: Duration = Duration::from_secs(30);
 /// The pause while the watches have not shown all issuers.
 const UNTIL_LISTED: Duration = Duration::from_secs(1);
 
@@ -74,11 +73,16 @@ pub async fn publish<K: IssuerResource>(
     let object = context.settings.object(key, reference.kind, &reference.name);
     let target = Target { object, key: reference.key.clone() };
     let entry = Entry::new(target, anchors, key, &issuer.uid().unwrap_or_default());
-    match write(&entry, key, context).await {
-        Ok(true) => (Publication::Done(entry.target), None),
-        Ok(false) => (Publication::AsWritten, None),
-        Err(why @ Unpublished::WriteFailed { .. }) => (Publication::Not(why), Some(PAUSE)),
-        Err(why) => (Publication::Not(why), None),
+    let seen = context.references.read(&entry.target.object);
+    let outcome = match entry.step(&seen) {
+        Step::Wait => return (Publication::AsWritten, None),
+        Step::Nothing => Ok(()),
+        Step::Refuse(why) => Err(why),
+        Step::Write => write(Attempt { entry: entry.clone(), seen }, key, context).await,
+    };
+    match outcome {
+        Ok(()) => (Publication::Done(entry.target), None),
+        Err(why) => (Publication::Not(why), Some(PAUSE)),
     }
 }
 
@@ -87,20 +91,33 @@ fn are_recorded<K: IssuerResource>(anchors: &Anchors, issuer: &K) -> bool {
     anchors.certificates().iter().all(|anchor| recorded.iter().any(|recorded| recorded.sha256 == anchor.sha256()))
 }
 
-/// Returns whether the entry stands there now; otherwise the object has not been read yet.
-async fn write(entry: &Entry, key: &IssuerKey, context: &Context) -> Result<bool, Unpublished> {
-    let object = &entry.target.object;
-    let seen = context.references.read(object);
-    match entry.step(&seen) {
-        Step::Wait => return Ok(false),
-        Step::Nothing => return Ok(true),
-        Step::Refuse(why) => return Err(why),
-        Step::Write => {}
+/// One attempt, if it is not the last one in vain once more.
+async fn write(attempt: Attempt, key: &IssuerKey, context: &Context) -> Result<(), Unpublished> {
+    let target = &attempt.entry.target;
+    if let Some(why) = context.publishers.in_vain(key, &attempt, clock::now()) {
+        return Err(why);
     }
+    match apply_or_take(&attempt, key, context).await {
+        Ok(()) => info!(issuer = %key, %target, "published the trust anchors in force"),
+        Err(why) => {
+            context.publishers.failed(key, attempt, why.clone(), clock::now());
+            return Err(why);
+        }
+    }
+    Ok(())
+}
+
+/// An apply, and another with force where what is in its way may be taken.
+async fn apply_or_take(
+    Attempt { entry, seen }: &Attempt,
+    key: &IssuerKey,
+    context: &Context,
+) -> Result<(), Unpublished> {
+    let object = &entry.target.object;
     let written = match apply(&context.client, entry, false).await {
         Err(Refusal::Conflict(owners)) => {
             let another = |uid: &str| context.publishers.find(uid, object).filter(|other| other != key);
-            entry.may_take(&owners, &seen, another)?;
+            entry.may_take(&owners, seen, another)?;
             info!(issuer = %key, target = %entry.target, ?owners, "taking over what belonged to others");
             apply(&context.client, entry, true).await
         }
@@ -109,12 +126,10 @@ async fn write(entry: &Entry, key: &IssuerKey, context: &Context) -> Result<bool
     let failed = |words| Unpublished::WriteFailed { object: object.clone(), words };
     written.map_err(|refusal| match refusal {
         Refusal::Forbidden(words) => {
-            Unpublished::WriteForbidden { object: object.clone(), missing: seen == Delivered::Missing, words }
+            Unpublished::WriteForbidden { object: object.clone(), missing: *seen == Delivered::Missing, words }
         }
         Refusal::Conflict(owners) => failed(Words::new(&format!("it belongs to {}", owners.join(", ")), &[])),
         Refusal::Failed(WriteError::Refused { words, .. }) => failed(words),
         Refusal::Failed(error) => failed(Words::new(&error.to_string(), &[])),
-    })?;
-    info!(issuer = %key, target = %entry.target, "published the trust anchors in force");
-    Ok(true)
+    })
 }
