@@ -11,7 +11,7 @@ pub mod status;
 pub mod vault_path;
 
 pub use config::IssuerConfig;
-pub use key::{IssuerKey, IssuerKind};
+pub use key::{IssuerKey, IssuerKind, ObjectKey};
 pub use material::Material;
 pub use spec::{IssuerResource, VaultMeshClusterIssuer, VaultMeshIssuer};
 

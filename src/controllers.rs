@@ -3,6 +3,7 @@
 pub mod attempts;
 pub mod brakes;
 pub mod issuers;
+pub mod publication;
 pub mod requests;
 pub mod watches;
 
@@ -12,11 +13,12 @@ use kube::Client;
 use kube::runtime::reflector::Store;
 use tokio::sync::{mpsc, watch};
 
-use crate::api::{IssuerKey, IssuerKind};
+use crate::api::config::ReferencedKind;
+use crate::api::{IssuerKey, IssuerKind, ObjectKey};
 use crate::cluster::events::Events;
 use crate::cluster::references::References;
 use crate::issuance::servers::AllowedServers;
-use crate::issuers::Issuers;
+use crate::issuers::{Issuers, Publishers};
 use crate::metrics::Metrics;
 use crate::requests::certificate_request::CertificateRequest;
 use crate::vault::{PublicRoots, VaultSigner};
@@ -27,6 +29,8 @@ pub struct Context {
     pub client: Client,
     /// What is known of each issuer.
     pub issuers: Issuers<VaultSigner>,
+    /// Where each issuer publishes its trust anchors.
+    pub publishers: Publishers,
     /// The Secrets and ConfigMaps that issuers name.
     pub references: References,
     /// What is remembered of each request.
@@ -81,4 +85,12 @@ pub struct Settings {
     pub signs_per_issuer: NonZeroUsize,
     /// Which servers may be called.
     pub allowed_servers: AllowedServers,
+}
+
+impl Settings {
+    /// The object that an issuer's spec means by kind and name.
+    pub fn object(&self, issuer: &IssuerKey, kind: ReferencedKind, name: &str) -> ObjectKey {
+        let namespace = issuer.namespace.as_ref().unwrap_or(&self.cluster_resource_namespace);
+        ObjectKey { kind, namespace: namespace.clone(), name: name.to_owned() }
+    }
 }

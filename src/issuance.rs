@@ -8,6 +8,7 @@ pub mod discovery;
 pub mod health;
 pub mod inspection;
 pub mod policy;
+pub mod publication;
 pub mod servers;
 pub mod signer;
 pub mod spiffe;

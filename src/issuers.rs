@@ -1,6 +1,7 @@
 //! What this process knows of each issuer. Requests ask here, in memory; the issuers' controller is the one that changes it.
 
 mod live;
+pub mod publishers;
 mod turns;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -9,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use kube::core::SelectorExt as _;
 
 pub use live::{Live, Origin};
+pub use publishers::Publishers;
 pub use turns::{Turn, Turns};
 
 use crate::api::{IssuerKey, IssuerKind};
@@ -101,6 +103,12 @@ impl<S: Signer> Issuers<S> {
     /// The watch of one kind has shown everything that is there.
     pub fn listed(&self, kind: IssuerKind) {
         self.write().listed.insert(kind);
+    }
+
+    /// Whether the watches of both kinds have shown everything that is there.
+    pub fn all_listed(&self) -> bool {
+        let shown = self.read();
+        [IssuerKind::Namespaced, IssuerKind::Cluster].iter().all(|kind| shown.listed.contains(kind))
     }
 
     /// A watch shows the issuer; requests that name it have to wait until it was looked at.

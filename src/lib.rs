@@ -17,6 +17,7 @@
 //! ```
 //! Issuers go the same way: `controllers/issuers` reads what a spec names, checks Vault, and writes the Ready condition; a
 //! request passes only an issuer whose condition says so, which puts the trust anchors on record before anything is published.
+//! Anchors on record are then written where `trust.publish` wants them (`controllers/publication`), on which no request waits.
 //!
 //! # The layers
 //! The modules stand in the order of reading, and a module uses only those above it: facts ([`x509`]), vocabulary ([`api`]),

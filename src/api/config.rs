@@ -113,6 +113,10 @@ impl KeyReference {
         let key = selector.key.clone().filter(|key| !key.is_empty()).unwrap_or_else(|| default_key.to_owned());
         Self { field: field.to_owned(), kind, name: selector.name.clone(), key }
     }
+
+    fn is_same_key(&self, other: &Self) -> bool {
+        (self.kind, &self.name, &self.key) == (other.kind, &other.name, &other.key)
+    }
 }
 
 /// A field that cannot be used, and why.
@@ -138,7 +142,7 @@ impl IssuerConfig {
     /// The first field that cannot be used.
     pub fn parse(spec: &IssuerSpec) -> Result<Self, SpecError> {
         let vault = &spec.vault;
-        Ok(Self {
+        let config = Self {
             vault: VaultTarget {
                 authority: authority(&vault.server)?,
                 server: vault.server.trim_end_matches('/').to_owned(),
@@ -155,7 +159,18 @@ impl IssuerConfig {
             certificates: certificates::parse(spec)?,
             namespaces: policy::namespaces(spec)?,
             spiffe: policy::spiffe(spec)?,
-        })
+        };
+        let read = config.references();
+        match config.publish.as_ref().and_then(|target| read.into_iter().find(|read| read.is_same_key(target))) {
+            Some(read) => Err(SpecError::new(
+                "spec.trust.publish",
+                format!(
+                    "names the same key as {}, which is read and must not be overwritten; name another",
+                    read.field
+                ),
+            )),
+            None => Ok(config),
+        }
     }
 
     /// Every object key that the spec names, in the order in which faults are reported.
@@ -276,7 +291,11 @@ fn anchor(field: &str, source: &AnchorSourceSpec) -> Result<AnchorSource, SpecEr
     }
 }
 
-fn publish(spec: &IssuerSpec) -> Result<Option<KeyReference>, SpecError> {
+/// The object key that `spec.trust.publish` names.
+///
+/// # Errors
+/// It names none or two.
+pub fn publish(spec: &IssuerSpec) -> Result<Option<KeyReference>, SpecError> {
     let Some(target) = spec.trust.as_ref().and_then(|trust| trust.publish.as_ref()) else {
         return Ok(None);
     };
@@ -355,6 +374,10 @@ mod tests {
             spec["certificates"] = serde_json::json!({"allowCA": {"maxDuration": "0s"}});
         });
         refused("spec.trust.publish", |spec| spec["trust"] = serde_json::json!({"publish": {}}));
+        refused("spec.trust.publish", |spec| {
+            let root = serde_json::json!({"configMap": {"name": "root"}});
+            spec["trust"] = serde_json::json!({"anchors": [root], "publish": root});
+        });
         refused("spec.policy.spiffe", |spec| spec["policy"] = serde_json::json!({"spiffe": {"requester": false}}));
         refused("spec.policy.spiffe.otherNames", |spec| {
             spec["policy"] = serde_json::json!({"spiffe": {"requester": true, "otherNames": "Warn"}});

@@ -1,6 +1,8 @@
-//! Which issuer: kind, namespace and name, as an `issuerRef` names it.
+//! Which issuer: kind, namespace and name, as an `issuerRef` names it; and which of the objects that an issuer names.
 
 use std::fmt;
+
+use super::config::ReferencedKind;
 
 /// The two kinds of issuer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +72,69 @@ impl fmt::Display for IssuerKey {
         match &self.namespace {
             Some(namespace) => write!(f, "{} {namespace}/{}", self.kind.name(), self.name),
             None => write!(f, "{} {}", self.kind.name(), self.name),
+        }
+    }
+}
+
+/// A Secret or ConfigMap by name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Secret or ConfigMap.
+    pub kind: ReferencedKind,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+}
+
+impl ObjectKey {
+    /// RFC 1123, as the API server demands of Secrets and ConfigMaps. Any other name could mean another object as part of a URL.
+    pub fn has_valid_name(&self) -> bool {
+        let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let label = |label: &str| {
+            label.bytes().all(|byte| alphanumeric(byte) || byte == b'-')
+                && label.bytes().next().is_some_and(alphanumeric)
+                && label.bytes().last().is_some_and(alphanumeric)
+        };
+        self.name.len() <= 253 && self.name.split('.').all(label)
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind.name(), self.namespace, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> ObjectKey {
+        ObjectKey { kind: ReferencedKind::ConfigMap, namespace: "mesh".to_owned(), name: name.to_owned() }
+    }
+
+    #[test]
+    fn only_what_may_be_an_objects_name_reaches_a_url() {
+        for good in ["a", "vault-ca", "a.b-c.d", "0", &"x".repeat(253)] {
+            assert!(named(good).has_valid_name(), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            "../../other/secrets/x",
+            "a/b",
+            "a%2fb",
+            "a?b",
+            "A",
+            "a_b",
+            "-a",
+            "a-",
+            "a..b",
+            &"x".repeat(254),
+        ] {
+            assert!(!named(bad).has_valid_name(), "{bad}");
         }
     }
 }

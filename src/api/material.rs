@@ -18,13 +18,18 @@ pub enum Delivered {
     Data(Data),
 }
 
-/// The data of a Secret or ConfigMap; its values cannot be printed.
+/// What a Secret or ConfigMap holds; its values cannot be printed.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct Data(pub BTreeMap<String, Vec<u8>>);
+pub struct Data {
+    /// By key.
+    pub values: BTreeMap<String, Vec<u8>>,
+    /// The annotations of our own domain.
+    pub annotations: BTreeMap<String, String>,
+}
 
 impl std::fmt::Debug for Data {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.values.keys()).finish()
     }
 }
 
@@ -142,8 +147,8 @@ fn value(namespace: &str, reference: &KeyReference, delivered: Delivered) -> Res
             reference,
             "this controller may not read it; the chart's value secrets.namespaces lists where it may",
         )),
-        Delivered::Data(Data(mut data)) => data.remove(&reference.key).ok_or_else(|| {
-            let present: Vec<_> = data.keys().map(String::as_str).collect();
+        Delivered::Data(mut data) => data.values.remove(&reference.key).ok_or_else(|| {
+            let present: Vec<_> = data.values.keys().map(String::as_str).collect();
             let present = if present.is_empty() { "none".to_owned() } else { present.join(", ") };
             unusable(namespace, reference, &format!("it has no such key (its keys: {present})"))
         }),

@@ -12,7 +12,7 @@ use crate::x509::Certificate;
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct IssuerStatus {
-    /// `Ready`: whether certificates can be signed; its message says what is wrong and what to do.
+    /// `Ready`: whether certificates can be signed. `Published`, where spec.trust.publish is set: whether the trust anchors in force stand there. A message says what is wrong and what to do.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     #[schemars(length(max = 16))]
@@ -30,6 +30,13 @@ pub struct IssuerStatus {
     /// A root of the mount that Vault signs under now and that is not in force. Nothing is signed until spec.trust.anchors names the root that is meant, or the annotation vaultmesh.io/accept-anchors holds this fingerprint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_root: Option<CertificateStatus>,
+}
+
+impl IssuerStatus {
+    /// The condition of this type.
+    pub fn condition(&self, type_: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.type_ == type_)
+    }
 }
 
 /// One certificate, told apart by its fingerprint.

@@ -13,23 +13,12 @@ use kube::Client;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
-use crate::api::IssuerKey;
 use crate::api::config::ReferencedKind;
 use crate::api::material::Delivered;
+use crate::api::{IssuerKey, ObjectKey};
 
 /// The most objects that are watched at the same time.
 const MOST_WATCHES: usize = 200;
-
-/// A Secret or ConfigMap by name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectKey {
-    /// Secret or ConfigMap.
-    pub kind: ReferencedKind,
-    /// `metadata.namespace`.
-    pub namespace: String,
-    /// `metadata.name`.
-    pub name: String,
-}
 
 /// Everything that issuers name; clones share it.
 #[derive(Clone)]
@@ -153,10 +142,13 @@ impl Drop for Shared {
     }
 }
 
-impl std::fmt::Display for ObjectKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}/{}", self.kind.name(), self.namespace, self.name)
-    }
+/// Where the API server keeps objects such as this one.
+pub(super) fn collection(object: &ObjectKey) -> String {
+    let resource = match object.kind {
+        ReferencedKind::Secret => "secrets",
+        ReferencedKind::ConfigMap => "configmaps",
+    };
+    format!("/api/v1/namespaces/{}/{resource}", object.namespace)
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ async fn apply(client: &Client, path: &str, name: &str, body: &Value) -> Result<
     }
 }
 
-async fn call<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, WriteError> {
+pub(super) async fn call<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, WriteError> {
     match tokio::time::timeout(TIMEOUT, answer).await {
         Ok(answer) => answer.map_err(WriteError::from),
         Err(_) => Err(WriteError::Timeout),

@@ -27,9 +27,9 @@ use crate::clock;
 use crate::cluster::events::Events;
 use crate::cluster::references::References;
 use crate::controllers::watches::{self, Gone, Namespace};
-use crate::controllers::{Context, Settings, Wake, attempts::Attempts, brakes::Brakes, issuers, requests};
+use crate::controllers::{Context, Settings, Wake, attempts::Attempts, brakes::Brakes, issuers, publication, requests};
 use crate::http::{self, Admin};
-use crate::issuers::Issuers;
+use crate::issuers::{Issuers, Publishers};
 use crate::metrics::Metrics;
 use crate::requests::certificate_request::CertificateRequest;
 use crate::vault::PublicRoots;
@@ -135,6 +135,7 @@ fn build(
         events: Events::start(client.clone()),
         client,
         issuers: Issuers::default(),
+        publishers: Publishers::default(),
         references,
         attempts: Attempts::default(),
         brakes: Brakes::default(),
@@ -205,7 +206,9 @@ fn read_issuers<K: issuers::Issuer>(
     let (expectant, forgetful) = (Arc::clone(context), Arc::clone(context));
     let events = watches::issuers::<K>(context.client.clone()).inspect(move |event| {
         if let Ok(watcher::Event::InitApply(issuer) | watcher::Event::Apply(issuer)) = event {
-            expectant.issuers.expect(issuers::key(issuer));
+            let key = issuers::key(issuer);
+            publication::shown(issuer, &key, &expectant);
+            expectant.issuers.expect(key);
         }
     });
     let events = watches::tell_gone(events, issuers::key::<K>, move |gone| issuers::forget(K::KIND, gone, &forgetful));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::Controller;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -13,17 +14,17 @@ use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
 use super::watches::Gone;
-use super::{Context, Wake};
+use super::{Context, Wake, publication};
 use crate::api::config::SpecError;
 use crate::api::material::Unresolved;
 use crate::api::{ACCEPT_ANCHORS, IssuerConfig, IssuerKey, IssuerKind, IssuerResource};
 use crate::clock;
 use crate::cluster::events::Kind;
-use crate::cluster::references::ObjectKey;
 use crate::cluster::status::{WriteError, Written, apply_issuer_status};
 use crate::issuance::changes::changes;
 use crate::issuance::discovery::{self, Record};
 use crate::issuance::health::{ReadyReason, Report};
+use crate::issuance::publication::Publication;
 use crate::issuance::signer::Fault;
 use crate::issuance::trust::Anchors;
 use crate::issuance::verdict::Notice;
@@ -83,6 +84,7 @@ pub fn forget(kind: IssuerKind, gone: Gone<IssuerKey>, context: &Context) {
     };
     for key in gone {
         context.issuers.forget(&key);
+        publication::gone(&key, context);
         context.references.want(&key, BTreeSet::new());
         context.metrics.forget(&key);
         wake(Wake::Issuer(key), context);
@@ -97,7 +99,8 @@ async fn reconcile<K: Issuer>(issuer: Arc<K>, context: Arc<Context>) -> Result<A
         Err(Unsettled::Fault(fault)) => {
             context.issuers.unusable(&key);
             context.metrics.issuer(&key).ready(false);
-            record(issuer.as_ref(), &key, &Report::troubled(&fault.into()), &context).await?;
+            let publication = publication::without_anchors(issuer.as_ref());
+            record(issuer.as_ref(), &key, &Report::troubled(&fault.into()), &publication, &context).await?;
             wake(Wake::Issuer(key), &context);
             return Ok(Action::await_change());
         }
@@ -107,12 +110,15 @@ async fn reconcile<K: Issuer>(issuer: Arc<K>, context: Arc<Context>) -> Result<A
         live.check(clock::now).await;
     }
     let report = live.report();
-    let recorded = record(issuer.as_ref(), &key, &report, &context).await?;
+    let (publication, again) =
+        publication::publish(issuer.as_ref(), &key, live.config(), report.anchors.as_ref(), &context).await;
+    let recorded = record(issuer.as_ref(), &key, &report, &publication, &context).await?;
     measure(&live, &report);
     if recorded && live.announced(&report) {
         wake(Wake::Issuer(key), &context);
     }
-    Ok(Action::requeue(live.due_in(clock::now())))
+    let due = live.due_in(clock::now());
+    Ok(Action::requeue(again.map_or(due, |again| again.min(due))))
 }
 
 /// Why there is nothing that could be checked.
@@ -154,9 +160,10 @@ fn settle<K: Issuer>(issuer: &K, key: &IssuerKey, context: &Context) -> Result<A
         return Err(Fault::ServerNotAllowed { server: config.vault.authority }.into());
     }
     let namespace = key.namespace.as_deref().unwrap_or(&context.settings.cluster_resource_namespace);
-    let object = |kind, name: &str| ObjectKey { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+    let object = |kind, name: &str| context.settings.object(key, kind, name);
     let objects: Vec<_> = config.references().iter().map(|it| object(it.kind, &it.name)).collect();
-    context.references.want(key, objects.iter().cloned().collect());
+    let target = config.publish.iter().map(|it| object(it.kind, &it.name));
+    context.references.want(key, objects.iter().cloned().chain(target).collect());
 
     let delivered = objects.iter().map(|object| context.references.read(object)).collect();
     let uid = issuer.meta().uid.clone().unwrap_or_default();
@@ -178,16 +185,17 @@ fn annotation<K: IssuerResource>(issuer: &K) -> Option<&str> {
     issuer.meta().annotations.as_ref()?.get(ACCEPT_ANCHORS).map(String::as_str)
 }
 
-/// Writes the status where it says something new, with an event where Ready has changed. Returns whether it stands there now.
+/// Writes the status where it says something new, with an event for each condition that has changed. Returns whether it stands there now.
 async fn record<K: Issuer>(
     issuer: &K,
     key: &IssuerKey,
     report: &Report,
+    publication: &Publication,
     context: &Context,
 ) -> Result<bool, WriteError> {
     let meta = issuer.meta();
     let before = issuer.issuer_status();
-    let Some(status) = report.status(meta.generation, before, clock::now()) else {
+    let Some(status) = report.status(publication, meta.generation, before, clock::now()) else {
         return Ok(true);
     };
     let version = meta.resource_version.as_deref().unwrap_or_default();
@@ -196,15 +204,12 @@ async fn record<K: Issuer>(
         // Somebody else wrote it, or it is gone: the watch brings what is there now.
         Written::Conflict | Written::Gone => return Ok(false),
     }
-    let condition = before.and_then(|status| status.conditions.iter().find(|it| it.type_ == "Ready"));
     info!(issuer = %key, ready = report.health.ready, reason = report.health.reason.as_str(), "{}", report.health.message);
-    // A root that changed must be heard of even where the issuer was not Ready for another reason.
-    let stopped = report.health.reason == ReadyReason::TrustAnchorsChanged
-        && condition.map(|it| it.reason.as_str()) != Some(report.health.reason.as_str());
-    if condition.map(|it| it.status == "True") != Some(report.health.ready) || stopped {
-        let (reason, note) = (report.health.reason.as_str(), report.health.message.clone());
-        let kind = if report.health.ready { Kind::Normal } else { Kind::Warning };
-        context.events.publish(&issuer.object_ref(&()), kind, reason, note);
+    for now in &status.conditions {
+        if !before.and_then(|before| before.condition(&now.type_)).is_some_and(|was| is_known(was, now)) {
+            let kind = if now.status == "True" { Kind::Normal } else { Kind::Warning };
+            context.events.publish(&issuer.object_ref(&()), kind, &now.reason, now.message.clone());
+        }
     }
     for (changed, Notice { reason, note }) in changes(before, &status) {
         info!(issuer = %key, reason, "{note}");
@@ -212,6 +217,13 @@ async fn record<K: Issuer>(
         context.events.publish(&issuer.object_ref(&()), Kind::Change, reason, note);
     }
     Ok(true)
+}
+
+/// Whether a person has heard of it. The reason of a Ready condition may change from check to check, except that a root which
+/// changed must be heard of; that of any other condition changes by somebody's hand.
+fn is_known(was: &Condition, now: &Condition) -> bool {
+    let passing = now.type_ == "Ready" && now.reason != ReadyReason::TrustAnchorsChanged.as_str();
+    was.status == now.status && (passing || was.reason == now.reason)
 }
 
 fn measure(live: &Live<VaultSigner>, report: &Report) {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::discovery::Record;
+use super::publication::Publication;
 use super::signer::{Fault, SignError};
 use super::trust::Anchors;
 use crate::api::status::{CertificateStatus, IssuerStatus};
@@ -103,21 +104,14 @@ impl Report {
     /// us forget which anchors have been handed out.
     pub fn status(
         &self,
+        publication: &Publication,
         generation: Option<i64>,
         written: Option<&IssuerStatus>,
         now: Timestamp,
     ) -> Option<IssuerStatus> {
-        let before = written.and_then(|status| status.conditions.iter().find(|condition| condition.type_ == "Ready"));
-        let status = if self.health.ready { "True" } else { "False" };
-        let since = before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
-        let ready = Condition {
-            type_: "Ready".to_owned(),
-            status: status.to_owned(),
-            reason: self.health.reason.as_str().to_owned(),
-            message: self.health.message.clone(),
-            observed_generation: generation,
-            last_transition_time: since.unwrap_or(Time(now)),
-        };
+        let health = (self.health.ready, self.health.reason.as_str(), self.health.message.clone());
+        let mut conditions = vec![condition("Ready", health, generation, written, now)];
+        conditions.extend(publication.condition(generation, written, now));
         let mut new = written.cloned().unwrap_or_default();
         let seen = |certificate: &Certificate| CertificateStatus::from(certificate);
         new.signing_certificate = self.signing.as_ref().map(seen).or(new.signing_certificate);
@@ -127,8 +121,28 @@ impl Report {
             new.trust_anchors_provisional = record.provisional.then_some(true);
             new.refused_root.clone_from(&record.elsewhere);
         }
-        new.conditions = vec![ready];
+        new.conditions = conditions;
         (written != Some(&new)).then_some(new)
+    }
+}
+
+/// A condition; its transition is the one that is written there while its status stays the same.
+pub(super) fn condition(
+    type_: &str,
+    (status, reason, message): (bool, &str, String),
+    generation: Option<i64>,
+    written: Option<&IssuerStatus>,
+    now: Timestamp,
+) -> Condition {
+    let status = if status { "True" } else { "False" };
+    let before = written.and_then(|written| written.condition(type_)).filter(|before| before.status == status);
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        observed_generation: generation,
+        last_transition_time: before.map_or(Time(now), |before| before.last_transition_time.clone()),
     }
 }
 
@@ -151,6 +165,7 @@ fn reason(error: &SignError) -> ReadyReason {
 
 #[cfg(test)]
 mod tests {
+    use super::super::publication::Unpublished;
     use super::*;
 
     fn verified() -> Report {
@@ -159,7 +174,9 @@ mod tests {
 
     #[test]
     fn a_ready_issuer_says_vault_verified() {
-        let status = verified().status(Some(3), None, Timestamp::UNIX_EPOCH).expect("a first status is written");
+        let status = verified()
+            .status(&Publication::Unwanted, Some(3), None, Timestamp::UNIX_EPOCH)
+            .expect("a first status is written");
         let ready = &status.conditions[0];
         assert_eq!((ready.status.as_str(), ready.observed_generation), ("True", Some(3)));
         assert!(ready.message.contains("Vault verified"));
@@ -167,9 +184,26 @@ mod tests {
 
     #[test]
     fn the_same_status_is_not_written_twice() {
-        let written = verified().status(Some(3), None, Timestamp::UNIX_EPOCH).expect("a first status is written");
-        assert_eq!(verified().status(Some(3), Some(&written), Timestamp::MAX), None);
-        assert!(verified().status(Some(4), Some(&written), Timestamp::MAX).is_some(), "a new generation was seen");
+        let written = verified()
+            .status(&Publication::Unwanted, Some(3), None, Timestamp::UNIX_EPOCH)
+            .expect("a first status is written");
+        assert_eq!(verified().status(&Publication::Unwanted, Some(3), Some(&written), Timestamp::MAX), None);
+        assert!(
+            verified().status(&Publication::Unwanted, Some(4), Some(&written), Timestamp::MAX).is_some(),
+            "a new generation was seen"
+        );
+    }
+
+    #[test]
+    fn a_publication_is_news_of_its_own() {
+        let not = Publication::Not(Unpublished::AnchorsUnknown);
+        let written = verified().status(&not, Some(3), None, Timestamp::UNIX_EPOCH).expect("a first status is written");
+        let types: Vec<_> = written.conditions.iter().map(|condition| condition.type_.as_str()).collect();
+        assert_eq!(types, ["Ready", "Published"]);
+        assert_eq!(verified().status(&not, Some(3), Some(&written), Timestamp::MAX), None);
+        assert_eq!(verified().status(&Publication::AsWritten, Some(3), Some(&written), Timestamp::MAX), None);
+        let gone = verified().status(&Publication::Unwanted, Some(3), Some(&written), Timestamp::MAX).expect("news");
+        assert_eq!(gone.conditions, written.conditions[..1]);
     }
 
     #[test]
@@ -179,10 +213,14 @@ mod tests {
             sha256: "ab".into(),
             not_after: "2030-01-01T00:00:00Z".into(),
         };
-        let mut written = verified().status(Some(3), None, Timestamp::UNIX_EPOCH).expect("a first status is written");
+        let mut written = verified()
+            .status(&Publication::Unwanted, Some(3), None, Timestamp::UNIX_EPOCH)
+            .expect("a first status is written");
         written.trust_anchors = Some(vec![recorded.clone()]);
         let fault = Fault::NoAnchor { mount: "pki".to_owned() }.into();
-        let status = Report::troubled(&fault).status(Some(3), Some(&written), Timestamp::MAX).expect("news is written");
+        let status = Report::troubled(&fault)
+            .status(&Publication::Unwanted, Some(3), Some(&written), Timestamp::MAX)
+            .expect("news is written");
         assert_eq!(status.trust_anchors, Some(vec![recorded]));
         assert_eq!(status.conditions[0].reason, "TrustAnchorsUnknown");
         assert_eq!(status.conditions[0].last_transition_time, Time(Timestamp::MAX));
@@ -193,13 +231,18 @@ mod tests {
         let refused = CertificateStatus { subject: "CN=new".into(), sha256: "cd".into(), not_after: String::new() };
         let record = Record { provisional: true, elsewhere: Some(refused.clone()), ..Record::default() };
         let report = Report { record: Some(record), ..verified() };
-        let written = report.status(Some(3), None, Timestamp::UNIX_EPOCH).expect("a first status is written");
+        let written = report
+            .status(&Publication::Unwanted, Some(3), None, Timestamp::UNIX_EPOCH)
+            .expect("a first status is written");
         assert_eq!((written.trust_anchors_provisional, &written.refused_root), (Some(true), &Some(refused)));
         let fault = Fault::NoAnchor { mount: "pki".to_owned() }.into();
-        let status = Report::troubled(&fault).status(Some(3), Some(&written), Timestamp::MAX).expect("news is written");
+        let status = Report::troubled(&fault)
+            .status(&Publication::Unwanted, Some(3), Some(&written), Timestamp::MAX)
+            .expect("news is written");
         assert_eq!((status.trust_anchors_provisional, &status.refused_root), (Some(true), &written.refused_root));
         let settled = Report { record: Some(Record::default()), ..verified() };
-        let status = settled.status(Some(3), Some(&written), Timestamp::MAX).expect("news is written");
+        let status =
+            settled.status(&Publication::Unwanted, Some(3), Some(&written), Timestamp::MAX).expect("news is written");
         assert_eq!((status.trust_anchors_provisional, status.refused_root), (None, None));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use testenv::{
-    Action, Chart, Controller, Issuer, IssuerRef, Options, Proxy, Run, condition, eventually, holds_for, rbac,
+    Action, Chart, Controller, Issuer, IssuerRef, Issuing, Options, Proxy, Run, condition, eventually, holds_for, rbac,
 };
 
 use crate::support::{LATER, MESH, SOON, World, bare, controller_options, is_sign, until};
@@ -20,6 +20,7 @@ pub fn add(suite: &mut Suite) {
         "with a list of namespaces Secrets of others are forbidden, and every right we have is used",
         listed_namespaces,
     );
+    suite.add("what the chart's values do not let us publish is left to others, and said in words", publishing);
 }
 
 async fn not_approved(run: Run) -> Outcome {
@@ -103,7 +104,8 @@ async fn listed_namespaces(run: Run) -> Outcome {
         kube.namespace(namespace).await?;
         kube.config_map(namespace, "vault-ca", &[("ca.crt", world.plane.bao.ca_pem())]).await?;
     }
-    let set = ["secrets.namespaces={a}", "clusterResourceNamespace=a"].map(str::to_owned).to_vec();
+    let set =
+        ["secrets.namespaces={a}", "clusterResourceNamespace=a", "publish.secrets=true"].map(str::to_owned).to_vec();
     let ours = world.controller(|options| options.set = set).await?;
 
     let in_b = with_config_map(&world, "b", vault.url()).create(kube).await?;
@@ -114,9 +116,13 @@ async fn listed_namespaces(run: Run) -> Outcome {
     ensure!(words.contains("forbidden") && words.contains("vault-approle") || words.contains("vault-ca"), "{words}");
     waits.request.reason("Pending", SOON).await?;
 
-    let in_a = with_config_map(&world, "a", vault.url()).create(kube).await?;
+    // Where the controller may read, it may publish.
+    let in_a = with_config_map(&world, "a", vault.url()).set("trust", json!({"publish": {"secret": {"name": "root"}}}));
+    let in_a = in_a.create(kube).await?;
     in_a.ready(SOON).await?;
-    let for_all = with_config_map(&world, "a", vault.url()).cluster().create(kube).await?;
+    let for_all =
+        with_config_map(&world, "a", vault.url()).set("trust", json!({"publish": {"configMap": {"name": "root"}}}));
+    let for_all = for_all.cluster().create(kube).await?;
     for_all.ready(SOON).await?;
     let served = world.ask("b", "by-cluster-issuer", &for_all.issuer_ref).await?;
     served.request.approve().await?;
@@ -157,6 +163,59 @@ async fn listed_namespaces(run: Run) -> Outcome {
     }
     ensure!(!calls.forbidden().is_empty());
     Ok(())
+}
+
+async fn publishing(run: Run) -> Outcome {
+    let world = World::start(run, bare()).await?;
+    let kube = &world.plane.kube;
+    kube.namespace("other").await?;
+    let set = ["publish.create=false", "publish.namespaces={mesh}"].map(str::to_owned).to_vec();
+    let ours = world.controller(|options| options.set = set).await?;
+    let to = |namespace: &str, kind: &str| {
+        let issuer = Issuer::app_role(namespace, &kind.to_lowercase(), &world.plane.bao, &world.recipe);
+        issuer.set("trust/publish", json!({kind: {"name": "root"}}))
+    };
+    let told = async |issuer: &Issuing, reason: &str| {
+        let done = |object: &Value| condition(object, "Published").is_some_and(|it| it["reason"] == reason);
+        let object = kube.wait(&issuer.path, SOON, done).await?;
+        anyhow::Ok(condition(&object, "Published").map(|it| it["message"].clone()).unwrap_or_default())
+    };
+
+    // Secrets are off by default, also one that is there.
+    kube.secret(MESH, "root", &[]).await?;
+    let secret = to(MESH, "secret").create(kube).await?;
+    secret.ready(SOON).await?;
+    let words = told(&secret, "WriteForbidden").await?;
+    let begin = "this controller may not write Secret mesh/root: the chart's value publish.secrets lets it, in the namespaces of \
+                 publish.namespaces (the API server's words: secrets \"root\" is forbidden";
+    ensure!(words.as_str().is_some_and(|words| words.starts_with(begin)), "{words}");
+
+    // A ConfigMap may be filled, and not made.
+    let issuer = to(MESH, "configMap").create(kube).await?;
+    let words = told(&issuer, "WriteForbidden").await?;
+    ensure!(
+        words.as_str().is_some_and(|words| words.contains("publish.create, unless somebody else creates")),
+        "{words}"
+    );
+    ensure!(kube.find("/api/v1/namespaces/mesh/configmaps/root").await?.is_none(), "nothing was made");
+    kube.config_map(MESH, "root", &[]).await?;
+    told(&issuer, "Published").await?;
+    let bundle = kube.get("/api/v1/namespaces/mesh/configmaps/root").await?["data"]["ca.crt"].clone();
+    ensure!(bundle.as_str().is_some_and(|bundle| bundle.trim() == world.recipe.root_pem().trim()), "{bundle}");
+    kube.config_map("other", "root", &[]).await?;
+    told(&to("other", "configMap").create(kube).await?, "WriteForbidden").await?;
+    world.approved("web", &secret.issuer_ref).await?.issued(&world, SOON).await?;
+
+    // The Secret, the missing ConfigMap, the same one made, and the other namespace: our own words about it bring nothing to try
+    // anew.
+    eventually("one call for each", SOON, async || {
+        let calls = world.plane.kube_audit.all()?.of(&ours.namespace, &ours.account).verb("patch");
+        let calls = calls.keep(|call| ["secrets", "configmaps"].contains(&call.resource.as_str()));
+        let codes: Vec<_> = calls.iter().map(|call| call.code).collect();
+        ensure!(codes.len() <= 4, "{calls:?}");
+        Ok((codes == [403, 403, 200, 403]).then_some(()))
+    })
+    .await
 }
 
 async fn get_alone(run: Run) -> Outcome {

@@ -23,6 +23,7 @@ mod counting;
 mod issuing;
 mod midflight;
 mod names;
+mod publishing;
 mod recipes;
 mod refused;
 mod replayed;
@@ -41,13 +42,14 @@ const AT_A_TIME: usize = 12;
 type Topic = fn(&mut Suite);
 
 /// The files of trials.
-const TOPICS: [(&str, Topic); 14] = [
+const TOPICS: &[(&str, Topic)] = &[
     ("admission", admission::add),
     ("chart", chart::add),
     ("issuing", issuing::add),
     ("recipes", recipes::add),
     ("waiting", waiting::add),
     ("midflight", midflight::add),
+    ("publishing", publishing::add),
     ("refused", refused::add),
     ("requests", requests::add),
     ("table", table::add),
@@ -136,6 +138,8 @@ async fn start(run: &Run) -> anyhow::Result<Shared> {
     let plane = ControlPlane::start(run, Options::default()).await?;
     support::let_namespaces_decide_alone(&plane.kube).await?;
     let options = ControllerOptions {
+        // Off unless told otherwise; what is refused then is shown by the disruptive suite.
+        set: vec!["publish.secrets=true".to_owned()],
         // What the most talkative level prints is searched for secrets at the end.
         rust_log: Some("trace".to_owned()),
         // The test's CA stands among the public roots, as Vault's would whose certificate was bought.

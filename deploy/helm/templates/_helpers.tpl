@@ -40,3 +40,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [secrets, configmaps]
   verbs: [get, watch]
 {{- end -}}
+
+{{/* What it takes to write trust anchors where issuers publish them: only what the values allow, and never `delete`. */}}
+{{- define "vmi.publishRules" -}}
+{{- with .Values.publish -}}
+# An issuer's trust anchors are applied under one key of the object that its spec.trust.publish names.
+- apiGroups: [""]
+  resources: [{{ if .configMaps }}configmaps{{ end }}{{ if and .configMaps .secrets }}, {{ end }}{{ if .secrets }}secrets{{ end }}]
+  {{- if .create }}
+  # An apply to an object that does not exist needs `create` too.
+  verbs: [patch, create]
+  {{- else }}
+  verbs: [patch]
+  {{- end }}
+{{- end }}
+{{- end -}}

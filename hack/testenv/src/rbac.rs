@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::kube::Kube;
-use crate::kube_audit::KubeCalls;
+use crate::kube_audit::{KubeCall, KubeCalls};
 
 /// One verb on one resource, somewhere.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,13 +59,18 @@ pub async fn granted(kube: &Kube, namespace: &str, account: &str) -> Result<Vec<
 /// What was done, as permissions.
 pub fn used(calls: &KubeCalls) -> BTreeSet<Permission> {
     let to_resources = calls.iter().filter(|call| !call.resource.is_empty());
+    let permission = |call: &KubeCall, verb: &str| Permission {
+        verb: verb.to_owned(),
+        group: call.group.clone(),
+        resource: call.resource.clone(),
+        namespace: Some(call.namespace.clone()).filter(|namespace| !namespace.is_empty()),
+        name: Some(call.name.clone()).filter(|name| !name.is_empty()),
+    };
     to_resources
-        .map(|call| Permission {
-            verb: call.verb.clone(),
-            group: call.group.clone(),
-            resource: call.resource.clone(),
-            namespace: Some(call.namespace.clone()).filter(|namespace| !namespace.is_empty()),
-            name: Some(call.name.clone()).filter(|name| !name.is_empty()),
+        .flat_map(|call| {
+            // A patch that makes an object (a server-side apply) is authorized as `create` as well, and logged as `patch`.
+            let created = (call.verb == "patch" && call.code == 201).then(|| permission(call, "create"));
+            [Some(permission(call, &call.verb)), created].into_iter().flatten()
         })
         .collect()
 }

@@ -16,9 +16,10 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 
-use super::ObjectKey;
+use super::collection;
 use crate::api::config::ReferencedKind;
 use crate::api::material::{Data, Delivered};
+use crate::api::{GROUP, ObjectKey};
 
 /// How long one read, and the start of a watch, may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -65,7 +66,7 @@ enum ReadError {
 
 impl Task {
     pub(super) async fn run(self) {
-        if !is_object_name(&self.object.name) {
+        if !self.object.has_valid_name() {
             // No such object can exist, and as part of a URL it could mean another one (`../`).
             (self.deliver)(Delivered::Missing);
             return;
@@ -131,7 +132,7 @@ impl Task {
     }
 
     async fn get(&self) -> Result<Delivered, String> {
-        let request = Request::new(self.path()).get(&self.object.name, &Default::default());
+        let request = Request::new(collection(&self.object)).get(&self.object.name, &Default::default());
         let request = request.map_err(|_| "the request cannot be built".to_owned())?;
         // As text: kube logs an answer that it cannot parse itself, and this one may be a Secret.
         let answer = timeout(TIMEOUT, self.client.request_text(request))
@@ -151,7 +152,7 @@ impl Task {
     /// Watches by name, starting with the present state (no resourceVersion): no list is needed, so `get` and `watch` suffice.
     async fn watch(&self, known: &Delivered, _place: SemaphorePermit<'_>) -> End {
         let how = WatchParams::default().fields(&format!("metadata.name={}", self.object.name)).timeout(WATCH_SECONDS);
-        let Ok(request) = Request::new(self.path()).watch(&how, "") else {
+        let Ok(request) = Request::new(collection(&self.object)).watch(&how, "") else {
             return End::Failed("the request cannot be built".to_owned());
         };
         let events = match timeout(TIMEOUT, self.client.request_events::<Slim>(request)).await {
@@ -193,14 +194,6 @@ impl Task {
             }
         }
     }
-
-    fn path(&self) -> String {
-        let resource = match self.object.kind {
-            ReferencedKind::Secret => "secrets",
-            ReferencedKind::ConfigMap => "configmaps",
-        };
-        format!("/api/v1/namespaces/{}/{resource}", self.object.namespace)
-    }
 }
 
 /// A watch that breaks off is an ordinary end: API servers restart, and balancers cut what is idle.
@@ -235,9 +228,17 @@ impl From<kube::Error> for ReadError {
 #[serde(rename_all = "camelCase")]
 struct Slim {
     #[serde(default)]
+    metadata: SlimMeta,
+    #[serde(default)]
     data: Option<BTreeMap<String, String>>,
     #[serde(default)]
     binary_data: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize, Clone, Default)]
+struct SlimMeta {
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 impl Slim {
@@ -249,25 +250,18 @@ impl Slim {
             // The API server stores no other than good base64; a value that is none counts as absent.
             base64::engine::general_purpose::STANDARD.decode(value).ok().map(|bytes| (key, bytes))
         };
-        Data(match kind {
+        let values = match kind {
             ReferencedKind::Secret => plain.into_iter().filter_map(decode).collect(),
             ReferencedKind::ConfigMap => {
                 let texts = plain.into_iter().map(|(key, text)| (key, text.into_bytes()));
                 texts.chain(encoded.into_iter().filter_map(decode)).collect()
             }
-        })
+        };
+        let ours = |name: &String| name.strip_prefix(GROUP).is_some_and(|rest| rest.starts_with('/'));
+        let mut annotations = self.metadata.annotations.unwrap_or_default();
+        annotations.retain(|name, _| ours(name));
+        Data { values, annotations }
     }
-}
-
-/// RFC 1123, as the API server demands of Secrets and ConfigMaps.
-fn is_object_name(name: &str) -> bool {
-    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let label = |label: &str| {
-        label.bytes().all(|byte| alphanumeric(byte) || byte == b'-')
-            && label.bytes().next().is_some_and(alphanumeric)
-            && label.bytes().last().is_some_and(alphanumeric)
-    };
-    name.len() <= 253 && name.split('.').all(label)
 }
 
 /// Between nothing and `most`, so that what started together does not go on together. The standard library's hash keys are
@@ -282,30 +276,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_may_be_an_objects_name_reaches_a_url() {
-        for good in ["a", "vault-ca", "a.b-c.d", "0", &"x".repeat(253)] {
-            assert!(is_object_name(good), "{good}");
-        }
-        for bad in [
-            "",
-            ".",
-            "..",
-            "../../other/secrets/x",
-            "a/b",
-            "a%2fb",
-            "a?b",
-            "A",
-            "a_b",
-            "-a",
-            "a-",
-            "a..b",
-            &"x".repeat(254),
-        ] {
-            assert!(!is_object_name(bad), "{bad}");
-        }
-    }
-
-    #[test]
     fn jitter_stays_within_its_bounds() {
         let drawn: Vec<Duration> = (0..100).map(|_| jitter(POLL)).collect();
         assert!(drawn.iter().all(|drawn| *drawn <= POLL));
@@ -316,7 +286,20 @@ mod tests {
     fn values_are_decoded_as_their_kind_has_them() {
         let slim: Slim = serde_json::from_str(r#"{"data":{"a":"aGk="},"binaryData":{"b":"AAE="}}"#).expect("JSON");
         let text = |key: &str, bytes: &[u8]| (key.to_owned(), bytes.to_vec());
-        assert_eq!(slim.clone().data(ReferencedKind::Secret).0, BTreeMap::from([text("a", b"hi")]));
-        assert_eq!(slim.data(ReferencedKind::ConfigMap).0, BTreeMap::from([text("a", b"aGk="), text("b", &[0, 1])]));
+        assert_eq!(slim.clone().data(ReferencedKind::Secret).values, BTreeMap::from([text("a", b"hi")]));
+        assert_eq!(
+            slim.data(ReferencedKind::ConfigMap).values,
+            BTreeMap::from([text("a", b"aGk="), text("b", &[0, 1])])
+        );
+    }
+
+    #[test]
+    fn only_our_own_annotations_are_kept() {
+        let slim: Slim = serde_json::from_str(
+            r#"{"metadata":{"annotations":{"vaultmesh.io/publish":"allow","vaultmesh.iox/y":"z","kubectl.kubernetes.io/x":"{}"}}}"#,
+        )
+        .expect("JSON");
+        let kept = BTreeMap::from([("vaultmesh.io/publish".to_owned(), "allow".to_owned())]);
+        assert_eq!(slim.data(ReferencedKind::ConfigMap).annotations, kept);
     }
 }

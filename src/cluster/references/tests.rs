@@ -120,7 +120,7 @@ fn object() -> ObjectKey {
 }
 
 fn data(value: &[u8]) -> Delivered {
-    Delivered::Data(Data(BTreeMap::from([("k".to_owned(), value.to_vec())])))
+    Delivered::Data(Data { values: BTreeMap::from([("k".to_owned(), value.to_vec())]), ..Data::default() })
 }
 
 /// Waits until the object is known so; every step must come with a notice.
