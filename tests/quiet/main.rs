@@ -29,6 +29,7 @@ mod secrets;
 mod support;
 mod table;
 mod waiting;
+mod wrong_answers;
 
 /// Trials mostly wait, so more of them run at a time than there are cores.
 const AT_A_TIME: usize = 12;
@@ -37,7 +38,7 @@ const AT_A_TIME: usize = 12;
 type Topic = fn(&mut Suite);
 
 /// The files of trials.
-const TOPICS: [(&str, Topic); 12] = [
+const TOPICS: [(&str, Topic); 13] = [
     ("admission", admission::add),
     ("chart", chart::add),
     ("issuing", issuing::add),
@@ -48,6 +49,7 @@ const TOPICS: [(&str, Topic); 12] = [
     ("requests", requests::add),
     ("table", table::add),
     ("replayed", replayed::add),
+    ("wrong_answers", wrong_answers::add),
     ("secrets", secrets::add),
     ("counting", counting::add),
 ];
