@@ -17,6 +17,9 @@ use tokio::runtime::Runtime;
 
 mod admission;
 mod afterwards;
+#[path = "../both/chains.rs"]
+mod both;
+mod chains;
 mod chart;
 mod counting;
 mod issuing;
@@ -38,7 +41,7 @@ const AT_A_TIME: usize = 12;
 type Topic = fn(&mut Suite);
 
 /// The files of trials.
-const TOPICS: [(&str, Topic); 13] = [
+const TOPICS: [(&str, Topic); 14] = [
     ("admission", admission::add),
     ("chart", chart::add),
     ("issuing", issuing::add),
@@ -50,6 +53,7 @@ const TOPICS: [(&str, Topic); 13] = [
     ("table", table::add),
     ("replayed", replayed::add),
     ("wrong_answers", wrong_answers::add),
+    ("chains", chains::add),
     ("secrets", secrets::add),
     ("counting", counting::add),
 ];
