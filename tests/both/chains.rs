@@ -60,8 +60,10 @@ pub async fn twice(bao: &Bao, prefix: &str, second: Second) -> Result<Twice> {
         signed_by(bao, &new_mount, &upper_csr, "upper", "52560h").await?,
     ];
     import(bao, &upper_mount, &upper.concat()).await?;
+    bao.set_default_issuer(&upper_mount, &upper[1]).await?;
     let csr = csr_of(bao, &mount, "internal", "lower").await?;
-    let lower = signed_by(bao, &upper_mount, &csr, "lower", "26280h").await?;
+    // It outlives the first certificate above it, so that the two ways differ in how long they live.
+    let lower = signed_by(bao, &upper_mount, &csr, "lower", "50000h").await?;
     import(bao, &mount, &format!("{lower}{}{old}{new}", upper.concat())).await?;
     bao.set_default_issuer(&mount, &lower).await?;
     let root_mount = options.root_mount;

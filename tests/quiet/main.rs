@@ -19,6 +19,7 @@ mod admission;
 mod afterwards;
 #[path = "../both/chains.rs"]
 mod both;
+mod built_in;
 mod chains;
 mod chart;
 mod counting;
@@ -41,7 +42,7 @@ const AT_A_TIME: usize = 12;
 type Topic = fn(&mut Suite);
 
 /// The files of trials.
-const TOPICS: [(&str, Topic); 14] = [
+const TOPICS: [(&str, Topic); 15] = [
     ("admission", admission::add),
     ("chart", chart::add),
     ("issuing", issuing::add),
@@ -54,6 +55,7 @@ const TOPICS: [(&str, Topic); 14] = [
     ("replayed", replayed::add),
     ("wrong_answers", wrong_answers::add),
     ("chains", chains::add),
+    ("built_in", built_in::add),
     ("secrets", secrets::add),
     ("counting", counting::add),
 ];
