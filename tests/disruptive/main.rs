@@ -13,6 +13,8 @@ use libtest_mimic::{Arguments, Completion, Trial};
 use testenv::Run;
 use tokio::runtime::Runtime;
 
+#[path = "../both/chains.rs"]
+mod both;
 mod disturbances;
 mod late_writes;
 mod outages;

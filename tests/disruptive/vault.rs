@@ -4,6 +4,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::json;
 use testenv::{Bao, Chain, Csr, Request, Run, condition};
 
+use crate::both::{self, Peers};
 use crate::support::{LATER, MESH, SOON, World, all_issued, bare};
 use crate::{Outcome, Suite};
 
@@ -12,6 +13,7 @@ pub fn add(suite: &mut Suite) {
     suite.skipped = unwanted.then_some("HashiCorp Vault takes six minutes to build; hack/test --vault runs this");
     suite.add("HashiCorp Vault signs, and one login serves everybody", signs);
     suite.add("HashiCorp Vault's words about login, path and request are understood", refuses);
+    suite.add("HashiCorp Vault's chains with branches, and keys and names of every kind, are published alike", chains);
     suite.skipped = None;
 }
 
@@ -83,4 +85,19 @@ async fn refuses(run: Run) -> Outcome {
     ensure!(ready["message"].to_string().contains("permission denied"), "{ready}");
     vault.sign_policy(&recipe.policy, &recipe.sign_path).await?;
     waits.issued(&world, LATER).await.map(drop)
+}
+
+async fn chains(run: Run) -> Outcome {
+    let world = world(run).await?;
+    let _ours = world.controller(|_| ()).await?;
+    let namespaces = ["cross-signed", "reissued", "issuer-by-name", "keys-and-names"];
+    for namespace in namespaces {
+        world.plane.kube.namespace(namespace).await?;
+    }
+    let [crossed, reissued, by_name, keys] =
+        namespaces.map(|namespace| Peers { kube: &world.plane.kube, bao: &world.plane.bao, namespace, approves: true });
+    both::cross_signed(crossed).await.context("cross-signed")?;
+    both::reissued(reissued).await.context("reissued")?;
+    both::issuer_by_name(by_name).await.context("issuer by name")?;
+    both::keys_and_names(keys).await.context("keys and names")
 }

@@ -17,7 +17,11 @@ use tokio::runtime::Runtime;
 
 mod admission;
 mod afterwards;
+#[path = "../both/chains.rs"]
+mod both;
 mod brake;
+mod built_in;
+mod chains;
 mod chart;
 mod counting;
 mod issuing;
@@ -34,6 +38,7 @@ mod secrets;
 mod support;
 mod table;
 mod waiting;
+mod wrong_answers;
 
 /// Trials mostly wait, so more of them run at a time than there are cores.
 const AT_A_TIME: usize = 12;
@@ -56,6 +61,9 @@ const TOPICS: &[(&str, Topic)] = &[
     ("replayed", replayed::add),
     ("roots", roots::add),
     ("rotation", rotation::add),
+    ("wrong_answers", wrong_answers::add),
+    ("chains", chains::add),
+    ("built_in", built_in::add),
     ("secrets", secrets::add),
     ("names", names::add),
     ("brake", brake::add),

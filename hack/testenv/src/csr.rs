@@ -94,6 +94,11 @@ impl Csr {
         self.with_key(KeyPair::generate().context("making an EC key")?)
     }
 
+    /// Signs it with a new Ed25519 key.
+    pub fn ed25519(self) -> Result<KeyAndCsr> {
+        self.with_key(KeyPair::generate_for(&rcgen::PKCS_ED25519).context("making an Ed25519 key")?)
+    }
+
     /// Signs it with a new RSA key.
     pub async fn rsa(self, bits: u32) -> Result<KeyAndCsr> {
         let pem = openssl::rsa_key(bits).await?;

@@ -53,6 +53,7 @@ mod run;
 mod secrets;
 mod spawner;
 mod wait;
+mod wrong_signer;
 
 pub use authority::{Authority, Identity};
 pub use bao::{AppRole, AppRoleOptions, Bao, BaoOptions, Chain, Hierarchy, HierarchyOptions, Recipe};
@@ -73,3 +74,4 @@ pub use requests::{Created, IssuerRef, Request, ca_of, certificate_of};
 pub use run::Run;
 pub use secrets::Secrets;
 pub use wait::{eventually, holds_for};
+pub use wrong_signer::WrongSigner;

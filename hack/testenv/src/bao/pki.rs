@@ -121,10 +121,16 @@ impl Bao {
 
     /// Makes the issuer with this certificate the mount's default.
     pub async fn set_default_issuer(&self, mount: &str, certificate_pem: &str) -> Result<()> {
+        let id = self.issuer_of(mount, certificate_pem).await?;
+        self.write(&format!("{mount}/config/issuers"), json!({"default": id})).await.map(drop)
+    }
+
+    /// The id of the issuer with this certificate.
+    pub async fn issuer_of(&self, mount: &str, certificate_pem: &str) -> Result<String> {
         for id in self.list(&format!("{mount}/issuers")).await? {
             let issuer = self.read(&format!("{mount}/issuer/{id}")).await?.context("an issuer has gone")?;
             if issuer["data"]["certificate"].as_str().map(str::trim) == Some(certificate_pem.trim()) {
-                return self.write(&format!("{mount}/config/issuers"), json!({"default": id})).await.map(drop);
+                return Ok(id);
             }
         }
         anyhow::bail!("{mount} has no issuer with that certificate")

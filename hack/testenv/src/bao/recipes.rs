@@ -43,6 +43,11 @@ impl Bao {
     /// [`Bao::plain_recipe`] with a hierarchy to one's liking; the signing mount is `<prefix>-pki`.
     pub async fn recipe_with(&self, prefix: &str, options: &HierarchyOptions) -> Result<Recipe> {
         let hierarchy = self.hierarchy(&format!("{prefix}-pki"), options).await?;
+        self.recipe_around(prefix, hierarchy).await
+    }
+
+    /// [`Bao::plain_recipe`] around a hierarchy that is there already.
+    pub async fn recipe_around(&self, prefix: &str, hierarchy: Hierarchy) -> Result<Recipe> {
         self.lenient_role(&hierarchy.mount, "mesh").await?;
         self.finish(prefix, hierarchy, "mesh").await
     }

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::Seen;
+
+/// Makes another answer of upstream's, knowing the request.
+pub type Change = Arc<dyn Fn(&Seen, &mut Value) + Send + Sync>;
+
 /// What happens to a request that a rule matches.
 #[derive(Clone)]
 pub enum Action {
@@ -23,7 +28,7 @@ pub enum Action {
     /// It passes, and this is answered in place of upstream's answer.
     Replace(Reply),
     /// It passes, and upstream's JSON answer is changed on its way.
-    Patch(Arc<dyn Fn(&mut Value) + Send + Sync>),
+    Patch(Change),
 }
 
 /// An answer of the test's own.
@@ -56,6 +61,11 @@ impl Action {
 
     /// Changes upstream's JSON answer.
     pub fn patch(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Action {
+        Action::patch_with(move |_, answer| change(answer))
+    }
+
+    /// Changes upstream's JSON answer to what fits the request.
+    pub fn patch_with(change: impl Fn(&Seen, &mut Value) + Send + Sync + 'static) -> Action {
         Action::Patch(Arc::new(change))
     }
 }

@@ -115,7 +115,7 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Resp
             let status = answer.status().as_u16();
             let bytes = answer.bytes().await.context("reading an answer")?;
             let mut body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-            change(&mut body);
+            change(&seen, &mut body);
             whole(reply_of(Answer { status, body }))?
         }
     };
