@@ -18,6 +18,12 @@ pub enum Verification {
 }
 
 const RSA_PSS: &str = "1.2.840.113549.1.1.10";
+const RSA_WITH_SHA1: [&str; 2] = ["1.2.840.113549.1.1.5", "1.3.14.3.2.29"];
+
+/// Whether signatures of this algorithm can be forged with money.
+pub(super) fn is_sha1(algorithm: &AlgorithmIdentifier<'_>) -> bool {
+    RSA_WITH_SHA1.contains(&algorithm.algorithm.to_id_string().as_str())
+}
 
 /// Checks one signature over `signed`.
 pub(super) fn check(
