@@ -250,6 +250,12 @@ impl Certificate {
         )
     }
 
+    /// Why no signature of its key can be checked here, naming the algorithm; none where it can.
+    pub fn unsupported_key(&self) -> Option<String> {
+        let (_, parsed) = X509Certificate::from_der(self.der()).ok()?;
+        signature::unsupported_key(parsed.public_key())
+    }
+
     /// Whether subject and issuer are one name and its own key signed it.
     pub fn is_self_signed(&self) -> bool {
         self.names_as_issuer(self) && self.verify_signature_by(self) == Verification::Valid
@@ -379,6 +385,8 @@ mod tests {
         assert_eq!(p521.verify_signature_by(&p521), unsupported("ECDSA with SHA-512 by a P-521 key"));
         assert_eq!(parse_one(P521_LEAF).verify_signature_by(&p521), unsupported("ECDSA with SHA-512 by a P-521 key"));
         assert_eq!(pss.verify_signature_by(&pss), unsupported("RSA-PSS"));
+        assert_eq!(p521.unsupported_key().as_deref(), Some("ECDSA by a P-521 key"));
+        assert_eq!(pss.unsupported_key(), None, "its key can sign otherwise");
         assert!(!pss.is_self_signed() && !p521.is_self_signed());
         assert_eq!(pss.verify_signature_by(&p521), Verification::Invalid, "another kind of key cannot have made it");
     }
