@@ -107,7 +107,7 @@ mod tests {
         assert!(read(chain("")).expect("no CA").others.is_empty());
         unreadable(
             serde_json::json!({"certificate": leaf, "ca_chain": chain("rubbish")}),
-            "its ca_chain is no PEM certificate",
+            "its ca_chain is no PEM certificate: it holds no PEM block",
         );
         let shown = issuer(&serde_json::json!({"certificate": ca, "ca_chain": chain(&ca)})).expect("an issuer");
         assert_eq!(shown.len(), 1);
@@ -127,7 +127,7 @@ mod tests {
         let key = "-----BEGIN PRIVATE KEY-----\nAQI=\n-----END PRIVATE KEY-----\n";
         unreadable(
             serde_json::json!({"certificate": leaf, "ca_chain": [ca, key]}),
-            "its ca_chain is no PEM certificate",
+            "its ca_chain is no PEM certificate: PEM block 1 is a PRIVATE KEY, and only CERTIFICATE belongs here",
         );
     }
 
