@@ -2,6 +2,7 @@
 
 mod blocks;
 mod certificate;
+mod constraints;
 mod csr;
 mod extensions;
 mod names;

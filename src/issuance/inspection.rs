@@ -115,20 +115,33 @@ fn is_over(certificate: &Certificate, now: Timestamp) -> bool {
     now.duration_since(certificate.not_after()) > CLOCK_ALLOWANCE
 }
 
-/// The path to an anchor in force. It is the one that lives longest, so where one of its CAs is over, there is no better one.
+/// The path to an anchor in force, over CAs whose time is now.
 fn find_path(path: &str, answer: &Answer, anchors: &Anchors, now: Timestamp) -> Result<CertificationPath, Mistrust> {
-    let refuse = |problem: String, root| Mistrust::NoPath { path: path.to_owned(), problem, root };
-    let found =
-        path::build(&answer.leaf, &answer.others, anchors.certificates()).map_err(|error| match anchors.origin() {
-            Origin::Configured => {
-                refuse(format!("{error}. spec.trust.anchors names the roots that it must lead to"), None)
+    let alive =
+        |list: &[Certificate]| list.iter().filter(|one| untimely(one, now).is_none()).cloned().collect::<Vec<_>>();
+    path::build(&answer.leaf, &alive(&answer.others), &alive(anchors.certificates())).map_err(|error| {
+        // A path that is there at another time says more than the link that is missing now.
+        let other_time = path::build(&answer.leaf, &answer.others, anchors.certificates()).ok();
+        let untimely = other_time.and_then(|found| found.issuers().find_map(|issuer| untimely(issuer, now)));
+        let (problem, root) = match (untimely, anchors.origin()) {
+            (Some(problem), _) => (problem, None),
+            (None, Origin::Configured) => {
+                (format!("{error}. spec.trust.anchors names the roots that it must lead to"), None)
             }
-            Origin::Discovered => refuse(error.to_string(), end(answer)),
-        })?;
-    if let Some(over) = found.issuers().find(|issuer| is_over(issuer, now)) {
-        return Err(refuse(format!("{} on its way expired on {}", over.subject(), over.not_after()), None));
+            (None, Origin::Discovered) => (error.to_string(), end(answer)),
+        };
+        Mistrust::NoPath { path: path.to_owned(), problem, root }
+    })
+}
+
+/// What is wrong with the time of a CA.
+fn untimely(certificate: &Certificate, now: Timestamp) -> Option<String> {
+    let subject = certificate.subject();
+    if is_over(certificate, now) {
+        return Some(format!("{subject} on its way expired on {}", certificate.not_after()));
     }
-    Ok(found)
+    let begins = certificate.not_before();
+    (begins.duration_since(now) > CLOCK_ALLOWANCE).then(|| format!("{subject} on its way is not valid before {begins}"))
 }
 
 /// The self-signed CA of the answer at which its path ends.
@@ -280,5 +293,18 @@ mod tests {
         );
         answer.others.push(scene.root.signs(&scene.ca, 2030));
         assert_eq!(scene.inspect(&answer, &["a"], now()), no_path("CN=CA on its way expired on 2030-01-01T00:00:00Z"));
+        answer.others.pop();
+        let tomorrow =
+            |parameters: &mut rcgen::CertificateParams| parameters.not_before = rcgen::date_time_ymd(2032, 1, 1);
+        answer.others.push(scene.root.signs_with(&scene.ca, 2040, tomorrow));
+        assert_eq!(
+            scene.inspect(&answer, &["a"], now()),
+            no_path("CN=CA on its way is not valid before 2032-01-01T00:00:00Z")
+        );
+        // A reissue that is to follow lives longer, and is no use yet.
+        answer.others.push(scene.root.signs(&scene.ca, 2035));
+        let issued = scene.inspect(&answer, &["a"], now()).expect("a certificate");
+        assert_eq!(issued.path.intermediates, answer.others[2..]);
+        judge(&issued.chain_pem, &issued.ca_pem);
     }
 }

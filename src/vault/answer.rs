@@ -1,5 +1,7 @@
 //! From Vault's `data` to certificates: what a sign call and a mount's own endpoints return. Parsed here, believed nowhere.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::envelope::Envelope;
@@ -22,17 +24,11 @@ pub fn signed(path: &str, envelope: &Envelope, secrets: &[&str]) -> Result<Answe
     }
     let text = data["certificate"].as_str().filter(|text| !text.trim().is_empty());
     let text = text.ok_or_else(|| unreadable("it holds no certificate"))?;
-    let parsed = Certificate::bundle_from_pem(text.as_bytes())
-        .map_err(|_| unreadable("its certificate is no PEM certificate"))?;
-    let mut bag = parsed.into_iter();
-    let leaf = bag.next().ok_or_else(|| unreadable("its certificate is no PEM certificate"))?;
-    let chain = chain(data).map_err(|name| unreadable(&format!("its {name} is no PEM certificate")))?;
-    let mut others: Vec<Certificate> = Vec::new();
-    for other in bag.chain(chain) {
-        if other.sha256() != leaf.sha256() && others.iter().all(|known| known.sha256() != other.sha256()) {
-            others.push(other);
-        }
-    }
+    let mut bag = bundle("certificate", text).map_err(|problem| unreadable(&problem))?.into_iter();
+    let leaf = bag.next().ok_or_else(|| unreadable("it holds no certificate"))?;
+    let chain = chain(data).map_err(|problem| unreadable(&problem))?;
+    let mut seen = HashSet::from([leaf.clone()]);
+    let others = bag.chain(chain).filter(|other| seen.insert(other.clone())).collect();
     let warnings = envelope.warnings.iter().map(|warning| Words::new(warning, secrets)).collect();
     Ok(Answer { leaf, others, warnings, request_id: Words::new(&envelope.request_id, secrets).as_str().to_owned() })
 }
@@ -40,13 +36,9 @@ pub fn signed(path: &str, envelope: &Envelope, secrets: &[&str]) -> Result<Answe
 /// Reads `GET <mount>/issuer/<ref>/json`: the issuing certificate first, then its chain. None if it holds no certificate.
 pub fn issuer(data: &Value) -> Option<Vec<Certificate>> {
     let certificate = data["certificate"].as_str()?;
-    let mut certificates = Certificate::bundle_from_pem(certificate.as_bytes()).ok()?;
-    for other in chain(data).ok()? {
-        if certificates.iter().all(|known| known.sha256() != other.sha256()) {
-            certificates.push(other);
-        }
-    }
-    Some(certificates).filter(|certificates| !certificates.is_empty())
+    let issuing = Certificate::bundle_from_pem(certificate.as_bytes()).ok()?;
+    let mut seen = HashSet::new();
+    Some(issuing.into_iter().chain(chain(data).ok()?).filter(|one| seen.insert(one.clone())).collect())
 }
 
 /// Reads `LIST <mount>/issuers`. None if that is not what it is, or if an id is no name that could stand in a path.
@@ -55,8 +47,8 @@ pub fn keys(data: &Value) -> Option<Vec<String>> {
     data["keys"].as_array()?.iter().map(id).collect()
 }
 
-/// `ca_chain` (a list or one text) and `issuing_ca`; the name of the field that cannot be read.
-fn chain(data: &Value) -> Result<Vec<Certificate>, &'static str> {
+/// `ca_chain` (a list or one text) and `issuing_ca`; or which of them cannot be read, and why.
+fn chain(data: &Value) -> Result<Vec<Certificate>, String> {
     let mut certificates = Vec::new();
     for name in ["ca_chain", "issuing_ca"] {
         let texts = match &data[name] {
@@ -65,14 +57,18 @@ fn chain(data: &Value) -> Result<Vec<Certificate>, &'static str> {
             text => std::slice::from_ref(text),
         };
         for text in texts {
-            let text = text.as_str().ok_or(name)?;
+            let text = text.as_str().ok_or_else(|| format!("its {name} holds something that is no text"))?;
             // Vault joins an empty chain to an empty text.
             if !text.trim().is_empty() {
-                certificates.extend(Certificate::bundle_from_pem(text.as_bytes()).map_err(|_| name)?);
+                certificates.extend(bundle(name, text)?);
             }
         }
     }
     Ok(certificates)
+}
+
+fn bundle(name: &str, text: &str) -> Result<Vec<Certificate>, String> {
+    Certificate::bundle_from_pem(text.as_bytes()).map_err(|error| format!("its {name} is no PEM certificate: {error}"))
 }
 
 #[cfg(test)]
@@ -110,14 +106,56 @@ mod tests {
     }
 
     #[test]
+    fn ten_thousand_entries_of_a_chain_are_read_once_each() {
+        let (leaf, ca) = (certificate("leaf"), certificate("ca"));
+        let chain = |entry: &str| vec![entry.to_owned(); 10_000];
+        let read = |chain: Vec<String>| read(serde_json::json!({"certificate": leaf, "ca_chain": chain}));
+        assert_eq!(read(chain(&ca)).expect("one CA").others.len(), 1);
+        assert!(read(chain("")).expect("no CA").others.is_empty());
+        unreadable(
+            serde_json::json!({"certificate": leaf, "ca_chain": chain("rubbish")}),
+            "its ca_chain is no PEM certificate: it holds no PEM block",
+        );
+        let shown = issuer(&serde_json::json!({"certificate": ca, "ca_chain": chain(&ca)})).expect("an issuer");
+        assert_eq!(shown.len(), 1);
+    }
+
+    #[test]
+    fn text_between_the_blocks_of_a_chain_is_explanation_and_a_broken_block_is_not() {
+        let (leaf, ca, root) = (certificate("leaf"), certificate("ca"), certificate("root"));
+        let commented = format!("subject=ca\n{ca}\nrubbish: \u{1f600}\n{root}\nthe end");
+        let answer = read(serde_json::json!({"certificate": leaf, "ca_chain": commented})).expect("a chain");
+        assert_eq!(answer.others.len(), 2);
+        let glued = format!("{}{}", ca.trim_end(), root);
+        unreadable(
+            serde_json::json!({"certificate": leaf, "ca_chain": glued}),
+            "its ca_chain is no PEM certificate: PEM block 1 has no line of its own that reads -----END CERTIFICATE-----",
+        );
+        let key = "-----BEGIN PRIVATE KEY-----\nAQI=\n-----END PRIVATE KEY-----\n";
+        unreadable(
+            serde_json::json!({"certificate": leaf, "ca_chain": [ca, key]}),
+            "its ca_chain is no PEM certificate: PEM block 1 is a PRIVATE KEY, and only CERTIFICATE belongs here",
+        );
+    }
+
+    #[test]
     fn what_is_no_answer_to_a_csr_is_not_believed() {
         let leaf = certificate("leaf");
         unreadable(Value::Null, "no certificate");
         unreadable(serde_json::json!({"certificate": ""}), "no certificate");
         unreadable(serde_json::json!({"certificate": [1]}), "no certificate");
-        unreadable(serde_json::json!({"certificate": "rubbish"}), "no PEM certificate");
-        unreadable(serde_json::json!({"certificate": leaf, "ca_chain": ["rubbish"]}), "ca_chain");
-        unreadable(serde_json::json!({"certificate": leaf, "issuing_ca": 7}), "issuing_ca");
+        unreadable(
+            serde_json::json!({"certificate": "rubbish"}),
+            "its certificate is no PEM certificate: it holds no PEM block",
+        );
+        unreadable(
+            serde_json::json!({"certificate": leaf, "ca_chain": ["rubbish"]}),
+            "its ca_chain is no PEM certificate: it holds no PEM block",
+        );
+        unreadable(
+            serde_json::json!({"certificate": leaf, "issuing_ca": 7}),
+            "its issuing_ca holds something that is no text",
+        );
         unreadable(serde_json::json!({"certificate": leaf, "private_key": "k"}), "private key");
     }
 }

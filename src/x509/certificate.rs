@@ -161,6 +161,11 @@ impl Certificate {
         &self.0.public_key
     }
 
+    /// Whom it is about: the subject and its key, both in DER.
+    pub(super) fn name_and_key(&self) -> (&[u8], &[u8]) {
+        (&self.0.subject_der, &self.0.public_key)
+    }
+
     /// The names it speaks for.
     pub fn sans(&self) -> &SubjectAltNames {
         &self.0.extensions.sans
@@ -176,18 +181,53 @@ impl Certificate {
         self.0.extensions.ca
     }
 
-    /// Whether it may sign a certificate below which there are `below` more CA certificates: CA:TRUE, a path length that
-    /// allows it, and no keyUsage without keyCertSign.
-    pub fn may_sign(&self, below: usize) -> bool {
+    /// What speaks against this certificate as the signer of the last one of `below` (the leaf first, then the CAs upwards):
+    /// all that verifiers ask of a CA besides its signature and its time. Said as the end of a sentence about it.
+    pub fn objection(&self, below: &[&Certificate]) -> Option<String> {
         let extensions = &self.0.extensions;
-        let long_enough =
-            extensions.path_length.is_none_or(|most| below <= usize::try_from(most).unwrap_or(usize::MAX));
-        extensions.ca && long_enough && extensions.signs_certificates.unwrap_or(true)
+        if !extensions.ca {
+            return Some("it is no CA certificate (CA:TRUE)".to_owned());
+        }
+        if extensions.signs_certificates == Some(false) {
+            return Some("its keyUsage lacks keyCertSign".to_owned());
+        }
+        if let Some(oid) = &extensions.critical {
+            return Some(format!("its extension {oid} is critical, and not every verifier processes that one"));
+        }
+        let between = below.len().saturating_sub(1);
+        if let Some(most) =
+            extensions.path_length.filter(|most| usize::try_from(*most).is_ok_and(|most| between > most))
+        {
+            return Some(format!(
+                "its path length allows {most} CAs between it and the leaf, and there would be {between}"
+            ));
+        }
+        below.iter().find_map(|one| self.objection_to(one))
     }
 
-    /// Whether it names `issuer` as its issuer. Names are not proof: see [`Self::verify_signature_by`].
+    fn objection_to(&self, other: &Certificate) -> Option<String> {
+        let (own, others) = (&self.0.extensions, &other.0.extensions);
+        if own.name_constraints.as_ref().is_some_and(|constraints| !constraints.allow(&others.sans)) {
+            return Some(format!("its name constraints do not allow {}", other.subject()));
+        }
+        match (&own.extended_usages, &others.extended_usages) {
+            (Some(own), Some(asked)) if own.is_disjoint(asked) => {
+                Some(format!("its extendedKeyUsage has nothing in common with that of {}", other.subject()))
+            }
+            (Some(_) | None, Some(_) | None) => None,
+        }
+    }
+
+    /// Whether it names `issuer` as its issuer: by name and, where both say, by key identifier and serial number, because OpenSSL
+    /// and BoringSSL follow no link that these contradict. They are not proof: see [`Self::verify_signature_by`].
     pub fn names_as_issuer(&self, issuer: &Certificate) -> bool {
+        let (own, others) = (&self.0.extensions, &issuer.0.extensions);
+        let agree = |named: &Option<String>, found: Option<&String>| {
+            named.as_ref().zip(found).is_none_or(|(named, found)| named == found)
+        };
         self.0.issuer_der == issuer.0.subject_der
+            && agree(&own.signer_key_identifier, others.key_identifier.as_ref())
+            && agree(&own.signer_serial, Some(&issuer.0.serial))
     }
 
     /// Whether the key of `issuer` signed this certificate.
@@ -198,6 +238,10 @@ impl Certificate {
         else {
             return Verification::Invalid;
         };
+        // A root's signature on itself protects nothing, so an old one may stand there; a link of SHA-1 no verifier follows.
+        if self != issuer && signature::is_sha1(&signed.signature_algorithm) {
+            return Verification::Unsupported("RSA with SHA-1".to_owned());
+        }
         signature::check(
             by.public_key(),
             &signed.signature_algorithm,
@@ -210,7 +254,7 @@ impl Certificate {
     /// among them.
     pub fn uncheckable(&self) -> Option<String> {
         let (_, parsed) = X509Certificate::from_der(self.der()).ok()?;
-        signature::uncheckable(parsed.public_key()).or_else(|| match self.verify_signature_by(self) {
+        signature::unsupported_key(parsed.public_key()).or_else(|| match self.verify_signature_by(self) {
             Verification::Unsupported(algorithm) if self.names_as_issuer(self) => Some(algorithm),
             Verification::Unsupported(_) | Verification::Valid | Verification::Invalid => None,
         })

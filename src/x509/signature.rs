@@ -18,8 +18,12 @@ pub enum Verification {
 }
 
 const RSA_PSS: &str = "1.2.840.113549.1.1.10";
-/// The sizes of RSA keys that the library checks signatures of.
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
+const RSA_WITH_SHA1: [&str; 2] = ["1.2.840.113549.1.1.5", "1.3.14.3.2.29"];
+
+/// Whether signatures of this algorithm can be forged with money.
+pub(super) fn is_sha1(algorithm: &AlgorithmIdentifier<'_>) -> bool {
+    RSA_WITH_SHA1.contains(&algorithm.algorithm.to_id_string().as_str())
+}
 
 /// Checks one signature over `signed`.
 pub(super) fn check(
@@ -36,8 +40,8 @@ pub(super) fn check(
     if signs == RSA_PSS {
         return Verification::Unsupported("RSA-PSS".to_owned());
     }
-    if let Some(bits) = rsa_bits(key).filter(|bits| !RSA_BITS.contains(bits)) {
-        return Verification::Unsupported(format!("RSA with a key of {bits} bits"));
+    if let Some(size) = unsupported_size(key) {
+        return Verification::Unsupported(size);
     }
     match x509_parser::verify::verify_signature(key, algorithm, signature, signed) {
         Ok(()) => Verification::Valid,
@@ -46,20 +50,18 @@ pub(super) fn check(
     }
 }
 
-/// Names a kind of key whose signatures nobody here can check, whichever of its algorithms it signs with.
-pub(super) fn uncheckable(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
-    let curve = key.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
-    let curve = curve.map(|oid| oid.to_id_string()).unwrap_or_default();
-    match (key.algorithm.algorithm.to_id_string().as_str(), curve.as_str()) {
-        ("1.2.840.113549.1.1.1", _) => {
-            let bits = rsa_bits(key).filter(|bits| !RSA_BITS.contains(bits))?;
-            Some(format!("RSA with a key of {bits} bits"))
-        }
-        ("1.2.840.10045.2.1", "1.2.840.10045.3.1.7" | "1.3.132.0.34") | ("1.3.101.112", _) => None,
-        ("1.2.840.10045.2.1", "1.3.132.0.35") => Some("ECDSA by a P-521 key".to_owned()),
-        ("1.2.840.10045.2.1", other) => Some(format!("ECDSA by a key on the curve {other}")),
-        (RSA_PSS, _) => Some("RSA-PSS".to_owned()),
-        (other, _) => Some(format!("the algorithm {other}")),
+/// Why no signature of this key can be checked here; none where it can.
+pub(super) fn unsupported_key(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
+    let algorithm = key.algorithm.algorithm.to_id_string();
+    match algorithm.as_str() {
+        RSA_PSS => Some("RSA-PSS".to_owned()),
+        "1.2.840.113549.1.1.1" => unsupported_size(key),
+        "1.2.840.10045.2.1" => match curve(key).as_deref() {
+            Some(P256 | P384) => None,
+            Some(_) | None => Some(on_curve("ECDSA", key)),
+        },
+        "1.3.101.112" => None,
+        other => Some(describe(other, key)),
     }
 }
 
@@ -72,11 +74,10 @@ fn family(oid: &str) -> &str {
     }
 }
 
-fn rsa_bits(key: &SubjectPublicKeyInfo<'_>) -> Option<usize> {
-    match key.parsed() {
-        Ok(PublicKey::RSA(rsa)) => Some(rsa.modulus.iter().skip_while(|byte| **byte == 0).count() * 8),
-        _ => None,
-    }
+fn unsupported_size(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
+    let Ok(PublicKey::RSA(rsa)) = key.parsed() else { return None };
+    let bits = rsa.modulus.iter().skip_while(|byte| **byte == 0).count() * 8;
+    (!(2_048..=8_192).contains(&bits)).then(|| format!("RSA with a key of {bits} bits"))
 }
 
 /// Names an algorithm that cannot be checked, in the words of whoever chose it.
@@ -91,10 +92,20 @@ fn describe(signs: &str, key: &SubjectPublicKeyInfo<'_>) -> String {
         "1.3.101.113" => "Ed448",
         other => return format!("the algorithm {other}"),
     };
-    let curve = key.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
-    match curve.map(|oid| oid.to_id_string()).as_deref() {
-        Some("1.2.840.10045.3.1.7") => format!("{name} by a P-256 key"),
-        Some("1.3.132.0.34") => format!("{name} by a P-384 key"),
+    on_curve(name, key)
+}
+
+const P256: &str = "1.2.840.10045.3.1.7";
+const P384: &str = "1.3.132.0.34";
+
+fn curve(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
+    key.algorithm.parameters.as_ref()?.as_oid().ok().map(|oid| oid.to_id_string())
+}
+
+fn on_curve(name: &str, key: &SubjectPublicKeyInfo<'_>) -> String {
+    match curve(key).as_deref() {
+        Some(P256) => format!("{name} by a P-256 key"),
+        Some(P384) => format!("{name} by a P-384 key"),
         Some("1.3.132.0.35") => format!("{name} by a P-521 key"),
         Some(other) => format!("{name} by a key on the curve {other}"),
         None => name.to_owned(),

@@ -5,13 +5,16 @@ use std::process::Command;
 
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 
 use super::Certificate;
 
 pub(crate) const P521_ROOT: &[u8] = include_bytes!("../../testdata/x509/p521-root.pem");
 pub(crate) const P521_LEAF: &[u8] = include_bytes!("../../testdata/x509/p521-leaf.pem");
+pub(crate) const SHA1_ROOT: &[u8] = include_bytes!("../../testdata/x509/sha1-root.pem");
+pub(crate) const SHA1_LEAF: &[u8] = include_bytes!("../../testdata/x509/sha1-leaf.pem");
 pub(crate) const P521_CSR: &[u8] = include_bytes!("../../testdata/x509/p521.csr");
 pub(crate) const PSS_ROOT: &[u8] = include_bytes!("../../testdata/x509/pss-root.pem");
 pub(crate) const PSS_CSR: &[u8] = include_bytes!("../../testdata/x509/pss.csr");
@@ -37,6 +40,11 @@ impl Authority {
 
     pub(crate) fn with_key(name: &str, key: KeyPair) -> Self {
         Self { name: name.to_owned(), key }
+    }
+
+    /// The same key under another name.
+    pub(crate) fn called(&self, name: &str) -> Self {
+        Self::with_key(name, KeyPair::from_pem(&self.key.serialize_pem()).expect("a key"))
     }
 
     /// Its self-signed certificate.
@@ -65,7 +73,14 @@ impl Authority {
 
     /// An end-entity certificate with a key that nobody needs.
     pub(crate) fn leaf(&self, name: &str, until: i32) -> Certificate {
-        self.sign(&parameters(Some(name), until, &[name]), &KeyPair::generate().expect("a key"))
+        self.leaf_with(name, until, |_| {})
+    }
+
+    /// An end-entity certificate with something changed.
+    pub(crate) fn leaf_with(&self, name: &str, until: i32, change: impl FnOnce(&mut CertificateParams)) -> Certificate {
+        let mut parameters = parameters(Some(name), until, &[name]);
+        change(&mut parameters);
+        self.sign(&parameters, &KeyPair::generate().expect("a key"))
     }
 
     /// An end-entity certificate for `key` with these names.
@@ -76,8 +91,10 @@ impl Authority {
     fn sign(&self, parameters: &CertificateParams, key: &KeyPair) -> Certificate {
         let mine = self::parameters(Some(&self.name), 2100, &[]);
         let mut parameters = parameters.clone();
-        // As Go writes it, and so Vault: OpenSSL needs it to tell namesakes apart.
-        parameters.use_authority_key_identifier_extension = true;
+        // As Go writes it, and so Vault: OpenSSL needs it to tell namesakes apart. A test may bring one of its own.
+        let is_authority = |extension: &CustomExtension| extension.oid_components().eq([2, 5, 29, 35]);
+        let brought = parameters.custom_extensions.iter().any(is_authority);
+        parameters.use_authority_key_identifier_extension = !brought;
         let made = parameters.signed_by(key, &Issuer::from_params(&mine, &self.key)).expect("a certificate");
         Certificate::from_der(made.der().to_vec()).expect("a certificate")
     }
@@ -95,7 +112,7 @@ fn parameters(name: Option<&str>, until: i32, names: &[&str]) -> CertificatePara
     parameters
 }
 
-fn san(name: &str) -> SanType {
+pub(crate) fn san(name: &str) -> SanType {
     let text = || name.try_into().expect("an ASCII name");
     match name {
         uri if uri.contains("://") => SanType::URI(text()),
@@ -130,42 +147,77 @@ pub(crate) fn bundle(certificates: &[&Certificate]) -> String {
 /// Asserts that OpenSSL and webpki accept what we publish, given nothing else, and that the chain is one straight line.
 #[track_caller]
 pub(crate) fn judge(chain_pem: &str, ca_pem: &str) {
+    is_one_line(chain_pem);
+    openssl_accepts(chain_pem, ca_pem).unwrap_or_else(|error| panic!("openssl: {error}"));
+    webpki_accepts(chain_pem, ca_pem).unwrap_or_else(|error| panic!("webpki: {error}"));
+}
+
+/// Asserts, by OpenSSL, that each certificate was signed by the next.
+#[track_caller]
+pub(crate) fn is_one_line(chain_pem: &str) {
+    let chain = blocks(chain_pem);
+    for pair in chain.windows(2) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [signed, signer] = [("signed.pem", pair[0]), ("signer.pem", pair[1])].map(|(name, content)| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, content).expect("a file");
+            path
+        });
+        run(openssl("verify").args(["-partial_chain", "-no_check_time", "-trusted"]).arg(signer).arg(signed))
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+/// What `openssl verify` says of the first certificate in `pem`, with the others at hand.
+pub(crate) fn openssl_accepts(pem: &str, ca_pem: &str) -> Result<(), String> {
     let directory = tempfile::tempdir().expect("a directory");
     let file = |name: &str, content: &str| {
         let path = directory.path().join(name);
         std::fs::write(&path, content).expect("a file");
         path
     };
-    let chain: Vec<String> = chain_pem.split_inclusive("-----END CERTIFICATE-----\n").map(str::to_owned).collect();
-    let leaf = file("leaf.pem", &chain[0]);
-    let (ca, rest) = (file("ca.pem", ca_pem), file("rest.pem", &chain[1..].concat()));
+    let chain = blocks(pem);
+    let (leaf, ca, rest) = (file("leaf.pem", chain[0]), file("ca.pem", ca_pem), file("rest.pem", &chain[1..].concat()));
     let mut verify = openssl("verify");
-    verify.args(["-no-CApath", "-no-CAstore", "-attime", &now().as_second().to_string(), "-CAfile"]).arg(ca);
+    verify.args(["-no-CApath", "-no-CAstore", "-purpose", "sslserver", "-auth_level", "1"]);
+    verify.args(["-attime", &now().as_second().to_string()]);
+    if ca_pem.is_empty() {
+        verify.arg("-no-CAfile")
+    } else {
+        verify.arg("-CAfile").arg(ca)
+    };
     if chain.len() > 1 {
         verify.arg("-untrusted").arg(rest);
     }
-    run(verify.arg(&leaf));
-    for (index, pair) in chain.windows(2).enumerate() {
-        let (signed, signer) = (file(&format!("{index}.pem"), &pair[0]), file("signer.pem", &pair[1]));
-        run(openssl("verify").args(["-partial_chain", "-no_check_time", "-trusted"]).arg(signer).arg(signed));
-    }
-    webpki_accepts(&chain, ca_pem);
+    run(verify.arg(&leaf)).map(drop)
 }
 
-#[track_caller]
-fn webpki_accepts(chain: &[String], ca_pem: &str) {
+/// What rustls says of the first certificate in `pem`, with the others at hand.
+pub(crate) fn webpki_accepts(pem: &str, ca_pem: &str) -> Result<(), String> {
     use rustls::pki_types::{CertificateDer, UnixTime};
-    let der = |pem: &str| -> Vec<CertificateDer<'static>> {
+    let ders = |pem: &str| -> Vec<CertificateDer<'static>> {
         pem::parse_many(pem).expect("PEM").into_iter().map(|one| CertificateDer::from(one.into_contents())).collect()
     };
-    let (leaf, others, roots) = (der(&chain[0]), der(&chain[1..].concat()), der(ca_pem));
-    let anchors: Vec<_> = roots.iter().map(|root| webpki::anchor_from_trusted_cert(root).expect("an anchor")).collect();
+    let (chain, roots) = (ders(pem), ders(ca_pem));
+    let anchors: Result<Vec<_>, _> = roots.iter().map(|root| webpki::anchor_from_trusted_cert(root)).collect();
     let seconds = u64::try_from(now().as_second()).expect("after 1970");
     let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-    let leaf = webpki::EndEntityCert::try_from(&leaf[0]).expect("a leaf");
-    let usage = webpki::KeyUsage::server_auth();
-    leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &anchors, &others, time, usage, None, None)
-        .unwrap_or_else(|error| panic!("webpki: {error}"));
+    let verify = |anchors: &[_]| {
+        let usage = webpki::KeyUsage::server_auth();
+        let leaf = webpki::EndEntityCert::try_from(&chain[0])?;
+        leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, anchors, &chain[1..], time, usage, None, None).map(drop)
+    };
+    anchors.and_then(|anchors| verify(&anchors)).map_err(|error| error.to_string())
+}
+
+fn blocks(pem: &str) -> Vec<&str> {
+    pem.split_inclusive("-----END CERTIFICATE-----\n").collect()
+}
+
+/// A key of RSA, which ring cannot make.
+pub(crate) fn rsa_key() -> KeyPair {
+    let pem = run(openssl("genpkey").args(["-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]));
+    KeyPair::from_pem(&pem.expect("a key")).expect("a key")
 }
 
 /// What `openssl x509` prints about a certificate.
@@ -173,7 +225,7 @@ pub(crate) fn openssl_x509(certificate: &Certificate, arguments: &[&str]) -> Str
     let directory = tempfile::tempdir().expect("a directory");
     let path: &Path = &directory.path().join("certificate.pem");
     std::fs::write(path, certificate.to_pem()).expect("a file");
-    run(openssl("x509").arg("-in").arg(path).args(arguments))
+    run(openssl("x509").arg("-in").arg(path).args(arguments)).expect("openssl reads it")
 }
 
 fn openssl(subcommand: &str) -> Command {
@@ -182,10 +234,8 @@ fn openssl(subcommand: &str) -> Command {
     command
 }
 
-#[track_caller]
-fn run(command: &mut Command) -> String {
+fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().expect("openssl runs");
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {text}");
-    text
+    if output.status.success() { Ok(text) } else { Err(format!("{command:?}: {text}")) }
 }
