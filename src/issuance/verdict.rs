@@ -170,7 +170,7 @@ fn waiting_message(issuer: &IssuerKey, waiting: Waiting) -> String {
         Waiting::TooOften(_) => format!(
             "its Certificate asks again although two certificates were issued for it within a tenth of the duration it asks for; \
              {issuer} goes on after a pause, which grows. If nobody renews it by hand, the life that Vault gives is hardly longer \
-             than renewBefore: lower the Certificate's renewBefore, or raise max_ttl of Vault's role or the end of its CA"
+             than renewBefore: lower the Certificate's renewBefore, raise max_ttl of Vault's role, or renew a CA that is about to end"
         ),
         Waiting::Broken => "the controller failed at this request and tries it again; please report its log".to_owned(),
     }
