@@ -42,6 +42,7 @@ pub enum Second {
     Reissued,
 }
 
+/// Makes such a mount, called `<prefix>-pki`, with everything that signs there.
 pub async fn twice(bao: &Bao, prefix: &str, second: Second) -> Result<Twice> {
     let (mount, upper_mount) = (format!("{prefix}-pki"), format!("{prefix}-upper"));
     let options = HierarchyOptions::new(prefix, Chain::WithRoot);

@@ -5,8 +5,9 @@
 //! CA, its spawner thread). [`ControlPlane::start`] brings up everything but us;
 //! [`Controller::start`] installs our chart's objects and starts our binary.
 //! [`Kube`] and [`Bao`] are the two clients. [`Proxy`] stands in front of either
-//! server and makes it misbehave. The audit logs of both servers are the
-//! witnesses: [`BaoAudit`], [`KubeAudit`], and [`rbac`] for what was granted.
+//! server and makes it misbehave; [`WrongSigner`] signs the wrong thing with the
+//! right CA. The audit logs of both servers are the witnesses: [`BaoAudit`],
+//! [`KubeAudit`], and [`rbac`] for what was granted.
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
