@@ -18,6 +18,7 @@ mod late_writes;
 mod outages;
 mod peers;
 mod permissions;
+mod roots;
 mod settings;
 mod support;
 mod vault;
@@ -75,6 +76,7 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     outages::add(&mut suite);
     peers::add(&mut suite);
     permissions::add(&mut suite);
+    roots::add(&mut suite);
     settings::add(&mut suite);
     disturbances::add(&mut suite);
     vault::add(&mut suite);
