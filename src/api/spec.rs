@@ -205,7 +205,7 @@ pub struct SecretKeySelector {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.anchors) || has(self.publish)").message("set anchors, publish or both"))]
 pub struct TrustSpec {
-    /// Where the mesh's root certificates lie: PEM bundles of self-signed roots, not of intermediates. They become `status.ca` of every request, and a certificate that does not lead to one of them is not handed out. Without this the root is taken from the mount.
+    /// Where the mesh's root certificates lie: PEM bundles of self-signed roots, not of intermediates. They become `status.ca` of every request, and a certificate that does not lead to one of them is not handed out. Without this the root is taken from the mount, and stays in force when the mount shows another one: nothing is signed then until it is named here or accepted with the annotation vaultmesh.io/accept-anchors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8))]
     pub anchors: Option<Vec<AnchorSourceSpec>>,

@@ -20,6 +20,7 @@ mod late_writes;
 mod outages;
 mod peers;
 mod permissions;
+mod roots;
 mod settings;
 mod support;
 mod vault;
@@ -77,6 +78,7 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     outages::add(&mut suite);
     peers::add(&mut suite);
     permissions::add(&mut suite);
+    roots::add(&mut suite);
     settings::add(&mut suite);
     disturbances::add(&mut suite);
     vault::add(&mut suite);
