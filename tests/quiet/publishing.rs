@@ -79,6 +79,12 @@ async fn made_and_kept(shared: Arc<Shared>) -> Outcome {
     let issued = corner.issued(&corner.ask("web").await?).await?;
     openssl::verify(&certificate_of(&issued)?, bundle).await?;
 
+    // The roots are on record before anybody reads them from the object.
+    let ours = shared.plane.kube_audit.all()?.of(&shared.ours.namespace, &shared.ours.account);
+    let writes = ours.writes().in_namespace(&corner.name).keep(|call| call.group != "events.k8s.io");
+    let order: Vec<_> = writes.iter().map(|call| call.resource.as_str()).collect();
+    ensure!(order.first() == Some(&"vaultmeshissuers/status") && order.contains(&"configmaps"), "{order:?}");
+
     // Deleted, and made anew under the same name, as GitOps does: not a moment without the root.
     issuing.delete().await?;
     holds_for("the object stays", A_WHILE, async || Ok(corner.kube().get(&config_map(&corner)).await? == made)).await?;
