@@ -10,7 +10,7 @@ use x509_parser::asn1_rs::FromDer;
 use x509_parser::certificate::X509Certificate;
 
 use super::blocks::{self, PemError};
-use super::extensions::Extensions;
+use super::extensions::{CERT_SIGN, Extensions, Usages};
 use super::names::{self, SubjectAltNames};
 use super::signature::{self, Verification};
 
@@ -182,7 +182,17 @@ impl Certificate {
         let extensions = &self.0.extensions;
         let long_enough =
             extensions.path_length.is_none_or(|most| below <= usize::try_from(most).unwrap_or(usize::MAX));
-        extensions.ca && long_enough && extensions.signs_certificates.unwrap_or(true)
+        extensions.ca && long_enough && extensions.usages.key.is_none_or(|bits| bits & CERT_SIGN != 0)
+    }
+
+    /// How many further CA certificates basicConstraints let stand below it; none: any number.
+    pub fn path_length(&self) -> Option<u32> {
+        self.0.extensions.path_length
+    }
+
+    /// What its key may be used for.
+    pub fn usages(&self) -> &Usages {
+        &self.0.extensions.usages
     }
 
     /// Whether it names `issuer` as its issuer. Names are not proof: see [`Self::verify_signature_by`].

@@ -73,6 +73,18 @@ impl Authority {
         self.sign(&parameters(None, until, names), key)
     }
 
+    /// The same with something changed.
+    pub(crate) fn leaf_with(
+        &self,
+        key: &KeyPair,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Certificate {
+        let mut parameters = parameters(None, 2031, names);
+        change(&mut parameters);
+        self.sign(&parameters, key)
+    }
+
     fn sign(&self, parameters: &CertificateParams, key: &KeyPair) -> Certificate {
         let mine = self::parameters(Some(&self.name), 2100, &[]);
         let mut parameters = parameters.clone();
@@ -107,6 +119,14 @@ fn san(name: &str) -> SanType {
 /// A request for `key`, in PEM.
 pub(crate) fn csr_pem(key: &KeyPair, common_name: Option<&str>, names: &[&str]) -> String {
     parameters(common_name, 2031, names).serialize_request(key).expect("a request").pem().expect("PEM")
+}
+
+/// A request for a new key with something changed.
+pub(crate) fn csr_with(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+    let mut parameters = parameters(None, 2031, names);
+    change(&mut parameters);
+    let request = parameters.serialize_request(&KeyPair::generate().expect("a key"));
+    request.expect("a request").pem().expect("PEM").into_bytes()
 }
 
 /// A request that asks for `DNS:a` in one extensionRequest and for `DNS:b` in another.
