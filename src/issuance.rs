@@ -1,5 +1,6 @@
 //! Decisions: pure functions over data and `now`. Nothing here waits, reads a clock or talks to anybody.
 
+pub mod authority;
 pub mod breaker;
 pub mod diagnosis;
 pub mod health;
@@ -9,5 +10,6 @@ pub mod servers;
 pub mod signer;
 pub mod triage;
 pub mod trust;
+pub mod usages;
 pub mod verdict;
 pub mod words;

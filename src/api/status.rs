@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct IssuerStatus {
-    /// `Ready`: whether certificates can be signed; its message says what is wrong and what to do.
+    /// `Ready`: whether certificates can be signed; its message says what is wrong and what to do. `LifetimeShortened` is there while certificates get less than a third of the lifetime that is asked for.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     #[schemars(length(max = 16))]

@@ -79,6 +79,9 @@ impl Health {
     }
 }
 
+/// The condition that says that certificates live much shorter than is asked for; absent where they do not.
+const LIFETIME_SHORTENED: &str = "LifetimeShortened";
+
 /// Everything that an issuer's status is to say.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -88,12 +91,14 @@ pub struct Report {
     pub anchors: Option<Anchors>,
     /// The CA that signs, where the mount shows it.
     pub signing: Option<Certificate>,
+    /// Certificates live much shorter than is asked for: what was seen, for people.
+    pub shortened: Option<String>,
 }
 
 impl Report {
     /// The issuer cannot even be asked.
     pub fn troubled(error: &SignError) -> Self {
-        Self { health: Health::troubled(error), anchors: None, signing: None }
+        Self { health: Health::troubled(error), anchors: None, signing: None, shortened: None }
     }
 
     /// The status to write, if it is not there yet. What is not known now stays as it was recorded: a trouble must not make
@@ -104,17 +109,23 @@ impl Report {
         written: Option<&IssuerStatus>,
         now: Timestamp,
     ) -> Option<IssuerStatus> {
-        let before = written.and_then(|status| status.conditions.iter().find(|condition| condition.type_ == "Ready"));
-        let status = if self.health.ready { "True" } else { "False" };
-        let since = before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
-        let ready = Condition {
-            type_: "Ready".to_owned(),
-            status: status.to_owned(),
-            reason: self.health.reason.as_str().to_owned(),
-            message: self.health.message.clone(),
-            observed_generation: generation,
-            last_transition_time: since.unwrap_or(Time(now)),
+        let condition = |type_: &str, status: &str, reason: &str, message: &str| {
+            let before = written.and_then(|written| written.conditions.iter().find(|it| it.type_ == type_));
+            let since =
+                before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
+            Condition {
+                type_: type_.to_owned(),
+                status: status.to_owned(),
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+                observed_generation: generation,
+                last_transition_time: since.unwrap_or(Time(now)),
+            }
         };
+        let Health { ready, reason, message } = &self.health;
+        let ready = condition("Ready", if *ready { "True" } else { "False" }, reason.as_str(), message);
+        let shortened =
+            self.shortened.as_ref().map(|message| condition(LIFETIME_SHORTENED, "True", "SeenInAnswer", message));
         let anchors = self.anchors.as_ref().map(|anchors| anchors.certificates().iter().map(certificate).collect());
         let new = IssuerStatus {
             signing_certificate: self
@@ -123,10 +134,10 @@ impl Report {
                 .map(certificate)
                 .or_else(|| written.and_then(|status| status.signing_certificate.clone())),
             trust_anchors: anchors.or_else(|| written.and_then(|status| status.trust_anchors.clone())),
-            conditions: vec![ready],
+            conditions: std::iter::once(ready).chain(shortened).collect(),
         };
         let same = written.is_some_and(|written| {
-            before == new.conditions.first()
+            written.conditions == new.conditions
                 && written.signing_certificate == new.signing_certificate
                 && written.trust_anchors == new.trust_anchors
         });
@@ -164,7 +175,7 @@ mod tests {
     use super::*;
 
     fn verified() -> Report {
-        Report { health: Health::verified(), anchors: None, signing: None }
+        Report { health: Health::verified(), anchors: None, signing: None, shortened: None }
     }
 
     #[test]
@@ -173,6 +184,22 @@ mod tests {
         let ready = &status.conditions[0];
         assert_eq!((ready.status.as_str(), ready.observed_generation), ("True", Some(3)));
         assert!(ready.message.contains("Vault verified"));
+    }
+
+    #[test]
+    fn shortened_lifetimes_have_a_condition_of_their_own_for_as_long_as_they_last() {
+        let plain = verified().status(Some(3), None, Timestamp::UNIX_EPOCH).expect("a first status is written");
+        let cut = Report { shortened: Some("less".to_owned()), ..verified() };
+        let status = cut.status(Some(3), Some(&plain), Timestamp::MAX).expect("news is written");
+        assert_eq!(status.conditions[0], plain.conditions[0]);
+        let shown = &status.conditions[1];
+        assert_eq!(
+            (shown.type_.as_str(), shown.status.as_str(), shown.message.as_str()),
+            ("LifetimeShortened", "True", "less")
+        );
+        assert_eq!(cut.status(Some(3), Some(&status), Timestamp::UNIX_EPOCH), None);
+        let cleared = verified().status(Some(3), Some(&status), Timestamp::MAX).expect("news is written");
+        assert_eq!(cleared.conditions, plain.conditions);
     }
 
     #[test]

@@ -4,9 +4,12 @@
 use std::future::Future;
 use std::time::Duration;
 
+use super::authority::Unfit;
+use super::usages::Usage;
 use super::words::Words;
-use crate::api::config::SpecError;
+use crate::api::config::{self, SpecError};
 use crate::api::material::{MaterialError, Place};
+use crate::api::vault_path::SignPath;
 use crate::x509::{Certificate, Csr};
 
 /// A certificate authority, seen by the rest of the program.
@@ -24,6 +27,14 @@ pub struct SigningRequest {
     pub csr: Csr,
     /// The lifetime to ask for; never below one second, because Vault then takes its role's default.
     pub ttl: Duration,
+    /// Where to ask: the issuer's path, or the one that makes its CA certificates.
+    pub path: SignPath,
+    /// For a CA certificate: the path length to ask for.
+    pub ca: Option<u8>,
+    /// What `spec.usages` asks for.
+    pub usages: Vec<&'static Usage>,
+    /// What to do about usages that do not come out.
+    pub on_missing: config::Usages,
 }
 
 /// What an authority returned: parsed, and not yet believed.
@@ -96,16 +107,40 @@ pub enum Refusal {
     /// `spec.duration` cannot be used.
     #[error("spec.duration: {0}")]
     Duration(String),
+    /// `spec.usages` holds a word that cert-manager does not have.
+    #[error("spec.usages: {0:?} is no usage that cert-manager knows, such as server auth")]
+    Usage(String),
     /// The request asks for a CA certificate.
     #[error(
-        "spec.isCA is true, and this issuer signs end-entity certificates only. Ask for a certificate without isCA"
+        "spec.isCA is true, and this issuer signs end-entity certificates only. Ask for a certificate without isCA, or have \
+         spec.certificates.allowCA set in the issuer"
     )]
     CertificateAuthority,
     /// The CSR itself asks for a CA certificate although `spec.isCA` does not.
     #[error(
-        "spec.request asks for CA:TRUE in its basicConstraints, and this issuer signs end-entity certificates only"
+        "spec.request asks for CA:TRUE in its basicConstraints, and without spec.isCA this issuer signs end-entity certificates only"
     )]
     CertificateAuthorityInCsr,
+    /// The issuer's path makes CA certificates of everything.
+    #[error(
+        "spec.isCA is not true, and {path} makes CA certificates only. Name an issuer whose spec.vault.path ends in sign/<role>, or \
+         ask with isCA"
+    )]
+    AuthoritiesOnly {
+        /// The issuer's path.
+        path: String,
+    },
+    /// A leaf that would come out as one that may sign others.
+    #[error(
+        "{field} asks for the usage cert sign, which only CA certificates have (RFC 5280 §4.2.1.9). Leave it out, or ask with isCA"
+    )]
+    CertSign {
+        /// Where it stands.
+        field: &'static str,
+    },
+    /// The CA certificate that is asked for cannot be given.
+    #[error(transparent)]
+    Authority(#[from] Unfit),
     /// Vault's role refuses what is asked.
     #[error("Vault refused to sign at {path}: {words}. {hint}")]
     Role {

@@ -25,6 +25,9 @@ pub fn signed(path: &str, envelope: &Envelope, secrets: &[&str]) -> Result<Answe
         .map_err(|_| unreadable("its certificate is no PEM certificate"))?;
     let mut bag = parsed.into_iter();
     let leaf = bag.next().ok_or_else(|| unreadable("its certificate is no PEM certificate"))?;
+    if bag.as_slice().iter().any(|other| !other.is_ca()) {
+        return Err(unreadable("its certificate field holds several end-entity certificates, and one was asked for"));
+    }
     let chain = chain(data).map_err(|name| unreadable(&format!("its {name} is no PEM certificate")))?;
     let mut others: Vec<Certificate> = Vec::new();
     for other in bag.chain(chain) {
@@ -103,12 +106,23 @@ mod tests {
     }
 
     #[test]
+    fn text_around_the_certificates_is_left_behind() {
+        let (leaf, ca) = (certificate("leaf"), certificate("ca"));
+        let chain = format!("subject=CN=ca\n{ca}some rubbish\n\u{1f512}\n{ca}more");
+        let answer =
+            read(serde_json::json!({"certificate": format!("x\n{leaf}y"), "ca_chain": chain})).expect("it can be read");
+        assert_eq!((answer.leaf.to_pem(), answer.others.len()), (leaf.replace("\r\n", "\n"), 1));
+    }
+
+    #[test]
     fn what_is_no_answer_to_a_csr_is_not_believed() {
         let leaf = certificate("leaf");
         unreadable(Value::Null, "no certificate");
         unreadable(serde_json::json!({"certificate": ""}), "no certificate");
         unreadable(serde_json::json!({"certificate": [1]}), "no certificate");
         unreadable(serde_json::json!({"certificate": "rubbish"}), "no PEM certificate");
+        let two = format!("{leaf}{}", certificate("another"));
+        unreadable(serde_json::json!({"certificate": two}), "several end-entity certificates");
         unreadable(serde_json::json!({"certificate": leaf, "ca_chain": ["rubbish"]}), "ca_chain");
         unreadable(serde_json::json!({"certificate": leaf, "issuing_ca": 7}), "issuing_ca");
         unreadable(serde_json::json!({"certificate": leaf, "private_key": "k"}), "private key");
