@@ -112,10 +112,10 @@ fn lifetime(asked: Option<&str>, default: Duration, max: &Longest) -> Result<Dur
     }
 }
 
-/// As a user writes it, for example `24h`.
+/// As a user writes it, for example `24h` or `1h30m`.
 pub(super) fn shown(duration: Duration) -> String {
     jiff::SignedDuration::try_from(duration)
-        .map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
+        .map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}").replace(' ', ""))
 }
 
 #[cfg(test)]

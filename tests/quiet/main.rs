@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 
 mod admission;
 mod afterwards;
+mod authorities;
 mod chart;
 mod counting;
 mod issuing;
@@ -28,6 +29,7 @@ mod requests;
 mod secrets;
 mod support;
 mod table;
+mod verbatim;
 mod waiting;
 
 /// Trials mostly wait, so more of them run at a time than there are cores.
@@ -37,10 +39,12 @@ const AT_A_TIME: usize = 12;
 type Topic = fn(&mut Suite);
 
 /// The files of trials.
-const TOPICS: [(&str, Topic); 12] = [
+const TOPICS: [(&str, Topic); 14] = [
     ("admission", admission::add),
     ("chart", chart::add),
     ("issuing", issuing::add),
+    ("authorities", authorities::add),
+    ("verbatim", verbatim::add),
     ("recipes", recipes::add),
     ("waiting", waiting::add),
     ("midflight", midflight::add),

@@ -83,6 +83,12 @@ impl Csr {
         self
     }
 
+    /// Asks for a CA certificate with a path length.
+    pub fn ca_with_path_length(mut self, length: u8) -> Csr {
+        self.0.is_ca = IsCa::Ca(BasicConstraints::Constrained(length));
+        self
+    }
+
     /// Any other requested extension: OID and DER content.
     pub fn extension(mut self, oid: &[u64], content: Vec<u8>) -> Csr {
         self.0.custom_extensions.push(CustomExtension::from_oid_content(oid, content));
@@ -98,6 +104,11 @@ impl Csr {
     pub async fn rsa(self, bits: u32) -> Result<KeyAndCsr> {
         let pem = openssl::rsa_key(bits).await?;
         self.with_key(KeyPair::from_pem(&pem).context("reading openssl's key")?)
+    }
+
+    /// Signs it with a new Ed25519 key.
+    pub async fn ed25519(self) -> Result<KeyAndCsr> {
+        self.with_key_pem(&openssl::run(&["genpkey", "-algorithm", "ED25519"]).await?)
     }
 
     /// Signs it with a key that is there already (PKCS#8, PEM).
