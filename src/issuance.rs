@@ -5,6 +5,7 @@ pub mod breaker;
 pub mod diagnosis;
 pub mod health;
 pub mod inspection;
+pub mod lifetimes;
 pub mod policy;
 pub mod servers;
 pub mod signer;

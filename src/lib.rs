@@ -7,7 +7,7 @@
 //!      1 attempt(request) -> Result<Issued, NotIssued>
 //!          standing = requests::standing(request)           where does it stand?           pure
 //!          issuer   = issuers.ready(triage(standing)?)?     whose is it, may it pass?      in memory
-//!          plan     = policy::plan(details, durations)?     what will Vault be asked?      pure
+//!          plan     = policy::plan(details, config)?        what will Vault be asked?      pure
 //!          _turn    = issuer.turn(namespace).await          fair between namespaces
 //!          answer   = signer.sign(plan).await?              session → POST sign            edge
 //!          issued   = inspect(answer, plan, anchors)?       is it what was asked for?      pure

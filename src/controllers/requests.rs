@@ -123,7 +123,7 @@ async fn sign(
     issuer.metrics().signed(outcome(error), started.elapsed());
     let news = match &signed {
         Ok(_) if elsewhere => issuer.attempted_elsewhere(),
-        Ok(issued) => issuer.attempted(None, clock::now()) | issuer.gave(plan.ttl, issued),
+        Ok(issued) => issuer.attempted(None, clock::now()) | issuer.issued(plan.ttl, issued),
         Err(error) => issuer.attempted(Some(error), clock::now()),
     };
     if news && context.look_at.send(key.clone()).is_err() {

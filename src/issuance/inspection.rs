@@ -577,6 +577,18 @@ mod tests {
     }
 
     #[test]
+    fn a_bag_of_strangers_is_no_path() {
+        let scene = Scene::new();
+        let mut answer = scene.answer(scene.ca.leaf_for(&scene.key, &["a"], 2031));
+        let root = answer.others.remove(0);
+        let mut strangers: Vec<_> = (0..201).map(|_| scene.ca.leaf_for(&scene.key, &[], 2031)).collect();
+        strangers.insert(0, root);
+        answer.others = strangers;
+        let error = scene.inspect(&answer, &["a"], now()).expect_err("mistrust").to_string();
+        assert!(error.contains("different certificates are more than the 200"), "{error}");
+    }
+
+    #[test]
     fn a_certificate_that_begins_later_waits_for_a_clock() {
         let scene = Scene::new();
         let answer = scene.answer(scene.ca.leaf_for(&scene.key, &["a"], 2031));

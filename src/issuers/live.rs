@@ -14,7 +14,8 @@ use crate::api::material::Delivered;
 use crate::issuance::breaker::{Breaker, Gate, Sight};
 use crate::issuance::diagnosis::{Diagnosis, Trust, diagnose};
 use crate::issuance::health::{Health, Report};
-use crate::issuance::inspection::{Concern, Issued};
+use crate::issuance::inspection::Issued;
+use crate::issuance::lifetimes::Lifetimes;
 use crate::issuance::signer::{Fact, Observation, Probe, SignError, Signer};
 use crate::issuance::trust::Anchors;
 use crate::issuance::verdict::Waiting;
@@ -56,19 +57,11 @@ struct State {
     unsigned: Option<SignError>,
     /// A check has ended.
     checked: bool,
-    /// What shortens lifetimes, as the last sign that could show it did.
-    shortened: Option<Shortened>,
+    /// What signs have shown about lifetimes.
+    lifetimes: Lifetimes,
     /// What the status says: only under a written Ready do requests pass, so that the anchors are on record before anything is
     /// published.
     announced: Option<bool>,
-}
-
-/// A lifetime that was cut to less than a third.
-#[derive(Debug)]
-struct Shortened {
-    asked: Duration,
-    /// That of the first one: a condition that changed with every request would be written with every request.
-    message: String,
 }
 
 impl<S: Signer> Live<S> {
@@ -141,7 +134,7 @@ impl<S: Signer> Live<S> {
             (Gate::Trial | Gate::Closed, Some(trouble)) => Health::troubled(trouble),
             (Gate::Trial | Gate::Closed, None) => Health::checking(),
         };
-        let shortened = state.shortened.as_ref().map(|shortened| shortened.message.clone());
+        let shortened = state.lifetimes.message().map(str::to_owned);
         Report { health, anchors: state.anchors.clone(), signing: state.signing.clone(), shortened }
     }
 
@@ -205,26 +198,9 @@ impl<S: Signer> Live<S> {
         self.state().breaker.void()
     }
 
-    /// What became of the lifetime that was asked for. Returns whether that is news. A request that asked for less than the one
-    /// that was cut says nothing against it.
-    pub fn gave(&self, asked: Duration, issued: &Issued) -> bool {
-        let cut = issued.concerns.iter().find(|concern| matches!(concern, Concern::LifetimeShortened { .. }));
-        let mut state = self.state();
-        match (&mut state.shortened, cut) {
-            (shortened @ None, Some(cut)) => {
-                *shortened = Some(Shortened { asked, message: cut.to_string() });
-                true
-            }
-            (Some(known), Some(_)) => {
-                known.asked = known.asked.min(asked);
-                false
-            }
-            (shortened @ Some(_), None) if shortened.as_ref().is_some_and(|known| asked >= known.asked) => {
-                *shortened = None;
-                true
-            }
-            (Some(_) | None, None) => false,
-        }
+    /// A certificate was issued at the issuer's own path. Returns whether its lifetime is news.
+    pub fn issued(&self, asked: Duration, issued: &Issued) -> bool {
+        self.state().lifetimes.seen(asked, issued)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
