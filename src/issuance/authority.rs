@@ -119,3 +119,31 @@ pub fn aside(error: SignError) -> SignError {
 fn refused(unfit: Unfit) -> SignError {
     SignError::Request(unfit.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::issuance::signer::{Mistrust, Outage};
+
+    #[test]
+    fn what_a_ca_request_meets_elsewhere_is_its_own_unless_it_is_the_login() {
+        let (path, words) = ("pki/root/sign-intermediate".to_owned(), Words::new("no", &[]));
+        let its_own = [
+            Fault::SignForbidden { path: path.clone(), words: words.clone() }.into(),
+            Fault::Mount { path: path.clone(), words: words.clone(), hint: "Do this".to_owned() }.into(),
+            Mistrust::ForeignKey { path }.into(),
+        ];
+        for error in its_own {
+            let refused = aside(error);
+            assert!(matches!(refused, SignError::Request(_)), "{refused:?}");
+            assert!(refused.to_string().contains("pki/root/sign-intermediate"), "{refused}");
+        }
+        let shared: [SignError; 2] = [
+            Fault::TokenDead { words, hint: String::new() }.into(),
+            Outage::Sealed { server: "vault".to_owned() }.into(),
+        ];
+        for error in shared {
+            assert_eq!(aside(error.clone()), error);
+        }
+    }
+}

@@ -175,8 +175,11 @@ fn compare_usages(path: &str, leaf: &Certificate, request: &SigningRequest) -> R
             "This endpoint takes no usages from a request: the role's key_usage and ext_key_usage decide (DigitalSignature and \
              ServerAuth, not KeyUsageDigitalSignature, which Vault ignores); sign-verbatim takes them as they are asked for"
         }
-        SignVerb::SignVerbatim(_) | SignVerb::SignIntermediate => {
+        SignVerb::SignVerbatim(_) => {
             "They were asked for in the call. The CSR's own keyUsage and extendedKeyUsage win where it has them: make them equal"
+        }
+        SignVerb::SignIntermediate => {
+            "The CSR's own keyUsage decides here; without one a CA gets cert sign and crl sign"
         }
         SignVerb::CelSign(_) => "The CEL program of the role decides",
     };
