@@ -1,5 +1,6 @@
 //! Decisions: pure functions over data and `now`. Nothing here waits, reads a clock or talks to anybody.
 
+pub mod authority;
 pub mod brake;
 pub mod breaker;
 pub mod changes;
@@ -7,6 +8,7 @@ pub mod diagnosis;
 pub mod discovery;
 pub mod health;
 pub mod inspection;
+pub mod lifetimes;
 pub mod policy;
 pub mod publication;
 pub mod servers;
@@ -14,5 +16,6 @@ pub mod signer;
 pub mod spiffe;
 pub mod triage;
 pub mod trust;
+pub mod usages;
 pub mod verdict;
 pub mod words;

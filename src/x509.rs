@@ -14,6 +14,7 @@ pub(crate) mod testing;
 pub use blocks::PemError;
 pub use certificate::{Certificate, CertificateError};
 pub use csr::{Csr, CsrError};
+pub use extensions::{CERT_SIGN, Usages};
 pub use names::SubjectAltNames;
 pub use path::{CertificationPath, PathError};
 pub use signature::Verification;

@@ -259,12 +259,12 @@ pub struct CertificatesSpec {
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]+([.][0-9]+)?(h|m|s|ms))+$') && duration(self) >= duration('1s')").message("must be a duration of at least one second, for example 24h"))]
     pub max_duration: Option<String>,
-    /// What to do about a certificate that lacks key usages or extended key usages that its request asks for: Warn (an event and a log line) or Enforce (the request fails). Defaults to Warn.
+    /// What to do about a certificate that lacks key usages or extended key usages that its request asks for: Warn (an event and a log line) or Enforce (the request fails). With a path of sign/<role> the role's key_usage and ext_key_usage decide about them, with sign-verbatim the request does. Defaults to Warn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(validation = Rule::new("self in ['Warn', 'Enforce']").message("must be Warn or Enforce"))]
     pub usages: Option<String>,
-    /// Lets requests with isCA be signed, through <mount>/root/sign-intermediate or <mount>/issuer/<ref>/sign-intermediate of the mount in spec.vault.path. Without it they fail. No role of Vault's limits this path: the limits here are the only ones.
+    /// Lets requests with isCA be signed, through <mount>/root/sign-intermediate or <mount>/issuer/<ref>/sign-intermediate of the mount in spec.vault.path; the login's policy needs update on that path too. Without it they fail, unless spec.vault.path itself ends in sign-intermediate: then they are signed with the defaults of the fields below. No role of Vault's limits this path: the limits here are the only ones. A CA certificate gets no extended key usages, no key usages but cert sign, crl sign, digital signature and key encipherment, and no extensions of its request but names; a request that asks for more fails.
     #[serde(default, rename = "allowCA", skip_serializing_if = "Option::is_none")]
     pub allow_ca: Option<AllowCaSpec>,
 }
@@ -273,7 +273,7 @@ pub struct CertificatesSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct AllowCaSpec {
-    /// The path length that is written into the CA certificates: how many further CAs may stand below each. A request that asks for a longer one fails. Defaults to 0.
+    /// The path length that is written into the CA certificates: how many further CAs may stand below each. A request that asks for a shorter one gets that, and one that asks for a longer one fails. Defaults to 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 9))]
     pub max_path_length: Option<u8>,

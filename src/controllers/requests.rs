@@ -12,10 +12,11 @@ use tracing::{error, info, warn};
 
 use super::attempts::Answered;
 use super::{Context, Wake};
-use crate::api::{IssuerConfig, IssuerKey};
+use crate::api::IssuerKey;
 use crate::clock;
 use crate::cluster::events::Kind;
 use crate::cluster::status::{WriteError, Written, apply_request_status, read_request};
+use crate::issuance::authority::aside;
 use crate::issuance::inspection::{Issued, inspect};
 use crate::issuance::policy;
 use crate::issuance::signer::{SignError, Signer as _, SigningRequest};
@@ -72,8 +73,7 @@ async fn attempt(request: &CertificateRequest, context: &Context) -> Result<Issu
     context.attempts.waits(request.uid());
     let labels = super::watches::labels(&context.namespaces, request.namespace());
     let (issuer, anchors) = context.issuers.ready(key, labels.as_ref())?;
-    let IssuerConfig { certificates, spiffe, .. } = issuer.config();
-    let plan = policy::plan(&details(request), &certificates.durations, spiffe.as_ref()).map_err(|refusal| {
+    let plan = policy::plan(&details(request), issuer.config()).map_err(|refusal| {
         issuer.attempted(Some(&refusal.clone().into()), clock::now());
         NotIssued::Refused(refusal)
     })?;
@@ -132,16 +132,20 @@ async fn sign(
     context: &Context,
 ) -> Result<Issued, NotIssued> {
     let started = clock::monotonic();
-    let path = issuer.config().vault.path.to_string();
+    let elsewhere = plan.path != issuer.config().vault.path;
     let signed = match issuer.signer().sign(plan).await {
-        Ok(answer) => inspect(&path, &answer, plan, anchors, clock::now()),
+        Ok(answer) => inspect(&answer, plan, anchors, clock::now()),
         Err(error) => Err(error),
     };
+    let signed = if elsewhere { signed.map_err(aside) } else { signed };
     let error = signed.as_ref().err();
     issuer.metrics().signed(outcome(error), started.elapsed());
-    let news = issuer.attempted(error, clock::now());
-    let other_ca = signed.as_ref().is_ok_and(|issued| issuer.issued(&issued.path));
-    if (news || other_ca) && context.look_at.send(key.clone()).is_err() {
+    let news = match &signed {
+        Ok(_) if elsewhere => issuer.attempted_elsewhere(),
+        Ok(issued) => issuer.attempted(None, clock::now()) | issuer.issued(plan.ttl, issued),
+        Err(error) => issuer.attempted(Some(error), clock::now()),
+    };
+    if news && context.look_at.send(key.clone()).is_err() {
         warn!("{key} needs to be looked at, and its controller has ended");
     }
     signed.map_err(|error| {
@@ -230,7 +234,14 @@ async fn write(
 /// The auditor's line for every end, and an event where a person should act.
 fn tell(verdict: &Verdict, request: &CertificateRequest, context: &Context) {
     match verdict {
-        Verdict::Issue(issued) => audit_issued(request, issued),
+        Verdict::Issue(issued) => {
+            audit_issued(request, issued);
+            for concern in &issued.concerns {
+                let (reason, note) = (concern.reason(), concern.to_string());
+                warn!(request_uid = request.uid(), namespace = request.namespace(), "issued, but {reason}: {note}");
+                publish(request, &Notice { reason, note }, context);
+            }
+        }
         Verdict::Fail(refusal) => {
             audit_refused(request, "Failed", &refusal.to_string());
             publish(request, &Notice { reason: "Failed", note: refusal.to_string() }, context);

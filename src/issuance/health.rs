@@ -81,6 +81,9 @@ impl Health {
     }
 }
 
+/// The condition that says that certificates live much shorter than is asked for; absent where they do not.
+const LIFETIME_SHORTENED: &str = "LifetimeShortened";
+
 /// Everything that an issuer's status is to say.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -92,12 +95,14 @@ pub struct Report {
     pub signing: Option<Certificate>,
     /// What is known of the anchors beyond themselves; none: what the status says stays.
     pub record: Option<Record>,
+    /// Certificates live much shorter than is asked for: what was seen, for people.
+    pub shortened: Option<String>,
 }
 
 impl Report {
     /// The issuer cannot even be asked.
     pub fn troubled(error: &SignError) -> Self {
-        Self { health: Health::troubled(error), anchors: None, signing: None, record: None }
+        Self { health: Health::troubled(error), anchors: None, signing: None, record: None, shortened: None }
     }
 
     /// The status to write, if it is not there yet. What is not known now stays as it was recorded: a trouble must not make
@@ -111,6 +116,10 @@ impl Report {
     ) -> Option<IssuerStatus> {
         let health = (self.health.ready, self.health.reason.as_str(), self.health.message.clone());
         let mut conditions = vec![condition("Ready", health, generation, written, now)];
+        let shortened = |words: &String| {
+            condition(LIFETIME_SHORTENED, (true, "SeenInAnswer", words.clone()), generation, written, now)
+        };
+        conditions.extend(self.shortened.as_ref().map(shortened));
         conditions.extend(publication.condition(generation, written, now));
         let mut new = written.cloned().unwrap_or_default();
         let seen = |certificate: &Certificate| CertificateStatus::from(certificate);
@@ -169,7 +178,7 @@ mod tests {
     use super::*;
 
     fn verified() -> Report {
-        Report { health: Health::verified(), anchors: None, signing: None, record: None }
+        Report { health: Health::verified(), anchors: None, signing: None, record: None, shortened: None }
     }
 
     #[test]
@@ -180,6 +189,26 @@ mod tests {
         let ready = &status.conditions[0];
         assert_eq!((ready.status.as_str(), ready.observed_generation), ("True", Some(3)));
         assert!(ready.message.contains("Vault verified"));
+    }
+
+    #[test]
+    fn shortened_lifetimes_have_a_condition_of_their_own_for_as_long_as_they_last() {
+        let plain = verified()
+            .status(&Publication::Unwanted, Some(3), None, Timestamp::UNIX_EPOCH)
+            .expect("a first status is written");
+        let cut = Report { shortened: Some("less".to_owned()), ..verified() };
+        let status =
+            cut.status(&Publication::Unwanted, Some(3), Some(&plain), Timestamp::MAX).expect("news is written");
+        assert_eq!(status.conditions[0], plain.conditions[0]);
+        let shown = &status.conditions[1];
+        assert_eq!(
+            (shown.type_.as_str(), shown.status.as_str(), shown.message.as_str()),
+            ("LifetimeShortened", "True", "less")
+        );
+        assert_eq!(cut.status(&Publication::Unwanted, Some(3), Some(&status), Timestamp::UNIX_EPOCH), None);
+        let cleared =
+            verified().status(&Publication::Unwanted, Some(3), Some(&status), Timestamp::MAX).expect("news is written");
+        assert_eq!(cleared.conditions, plain.conditions);
     }
 
     #[test]

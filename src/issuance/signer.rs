@@ -1,15 +1,21 @@
 //! The contract of any certificate authority we sign with: what it is asked, what it answers, and the ways in which it may not.
 //! Everything here is data; `vault/signer.rs` is the one implementation that talks to a server.
 
+mod refusal;
+
 use std::future::Future;
 use std::time::Duration;
 
+use super::usages::Usage;
 use super::words::Words;
 use crate::api::ACCEPT_ANCHORS;
-use crate::api::config::SpecError;
+use crate::api::config::{self, SpecError};
 use crate::api::material::{MaterialError, Place};
 use crate::api::status::CertificateStatus;
+use crate::api::vault_path::SignPath;
 use crate::x509::{Certificate, Csr};
+
+pub use refusal::Refusal;
 
 /// A certificate authority, seen by the rest of the program.
 pub trait Signer: Send + Sync {
@@ -26,6 +32,14 @@ pub struct SigningRequest {
     pub csr: Csr,
     /// The lifetime to ask for; never below one second, because Vault then takes its role's default.
     pub ttl: Duration,
+    /// Where to ask: the issuer's path, or the one that makes its CA certificates.
+    pub path: SignPath,
+    /// For a CA certificate: the path length to ask for.
+    pub ca: Option<u8>,
+    /// What `spec.usages` asks for.
+    pub usages: Vec<&'static Usage>,
+    /// What to do about usages that do not come out.
+    pub on_missing: config::Usages,
 }
 
 /// What an authority returned: parsed, and not yet believed.
@@ -99,73 +113,6 @@ pub enum SignError {
     /// An answer that must not reach a mesh: nothing is written and the issuer is not Ready.
     #[error(transparent)]
     Untrusted(#[from] Mistrust),
-}
-
-/// Why one request cannot be served, whoever asks again.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// `spec.request` is not a PKCS#10 request in PEM, or its own signature does not fit its key.
-    #[error("spec.request: {0}. Make a new certificate request")]
-    Csr(String),
-    /// `spec.duration` cannot be used.
-    #[error("spec.duration: {0}")]
-    Duration(String),
-    /// The request asks for a CA certificate.
-    #[error(
-        "spec.isCA is true, and this issuer signs end-entity certificates only. Ask for a certificate without isCA"
-    )]
-    CertificateAuthority,
-    /// The CSR itself asks for a CA certificate although `spec.isCA` does not.
-    #[error(
-        "spec.request asks for CA:TRUE in its basicConstraints, and this issuer signs end-entity certificates only"
-    )]
-    CertificateAuthorityInCsr,
-    /// `spec.policy.spiffe` of the issuer does not grant the names to who asks.
-    #[error(
-        "spec.request asks for {names}, which the issuer's spec.policy.spiffe does not grant to {requester} \
-         in namespace {namespace}. {advice}"
-    )]
-    Names {
-        /// The refused names, each with its kind; the first of many.
-        names: String,
-        /// `spec.username`.
-        requester: Words,
-        /// The request's namespace.
-        namespace: String,
-        /// Which rule would have granted them, and the field that sets it.
-        advice: String,
-    },
-    /// Vault's role refuses what is asked.
-    #[error("Vault refused to sign at {path}: {words}. {hint}")]
-    Role {
-        /// The API path that was called.
-        path: String,
-        /// Vault's own words.
-        words: Words,
-        /// Which option of the role decides about it.
-        hint: String,
-    },
-    /// The policy lets us call the signing path, yet not with these parameters.
-    #[error(
-        "Vault answered 403 to this request at {path} although the same token may use the path: {words}. \
-         The policy may restrict parameters (allowed_parameters, denied_parameters, required_parameters)"
-    )]
-    Parameters {
-        /// The API path that was called.
-        path: String,
-        /// Vault's own words.
-        words: Words,
-    },
-    /// The certificate was made, but it is not what was asked for, and asking again would only sign more.
-    #[error("Vault signed at {path}, but not what was asked for: {difference}. {hint}")]
-    NotAsAsked {
-        /// The API path that was called.
-        path: String,
-        /// What differs.
-        difference: String,
-        /// Which option of the role decides about it.
-        hint: String,
-    },
 }
 
 /// Why an issuer cannot sign until a person changes something.

@@ -15,11 +15,13 @@ use crate::issuance::breaker::{Breaker, Gate, Sight};
 use crate::issuance::diagnosis::{Diagnosis, Trust, diagnose};
 use crate::issuance::discovery::{Record, in_force};
 use crate::issuance::health::{Health, Report};
+use crate::issuance::inspection::Issued;
+use crate::issuance::lifetimes::Lifetimes;
 use crate::issuance::signer::{Fact, Fault, Mistrust, Observation, Probe, Shown, SignError, Signer};
 use crate::issuance::trust::Anchors;
 use crate::issuance::verdict::Waiting;
 use crate::metrics::IssuerMetrics;
-use crate::x509::{Certificate, CertificationPath};
+use crate::x509::Certificate;
 
 /// A sign within this time shows what a probe would show.
 const RECENT: Duration = Duration::from_secs(60);
@@ -60,6 +62,8 @@ struct State {
     unsigned: Option<SignError>,
     /// A check has ended.
     checked: bool,
+    /// What signs have shown about lifetimes.
+    lifetimes: Lifetimes,
     /// What the status says: only under a written Ready do requests pass, so that the anchors are on record before anything is
     /// published.
     announced: Option<bool>,
@@ -171,8 +175,9 @@ impl<S: Signer> Live<S> {
             (Gate::Trial | Gate::Closed, Some(trouble)) => Health::troubled(trouble),
             (Gate::Trial | Gate::Closed, None) => Health::checking(),
         };
+        let shortened = state.lifetimes.message().map(str::to_owned);
         let (anchors, signing) = (state.anchors.clone(), state.signing.clone());
-        Report { health, anchors, signing, record: state.checked.then(|| state.record.clone()) }
+        Report { health, anchors, signing, record: state.checked.then(|| state.record.clone()), shortened }
     }
 
     /// The status says what was reported. Returns whether the requests that wait have to hear of it.
@@ -247,17 +252,22 @@ impl<S: Signer> Live<S> {
         }
     }
 
-    /// A certificate was issued. Returns whether its CA is another than the one known to sign.
-    pub fn issued(&self, path: &CertificationPath) -> bool {
-        let mut state = self.state();
-        // CA certificates may be signed by another issuer of the mount than the one that a role has.
-        let Some(signing) = path.issuers().next().filter(|_| !path.leaf.is_ca()) else { return false };
-        let news = state.signing.as_ref() != Some(signing);
-        state.record.signing = Some(signing.sha256().to_owned());
-        state.signing = Some(signing.clone());
-        news
+    /// A CA certificate was signed at a path of its own: that shows nothing of the path that signs leaves.
+    pub fn attempted_elsewhere(&self) -> bool {
+        self.state().breaker.void()
     }
 
+    /// A certificate was issued at the issuer's own path. Returns whether its CA is another than the one known to sign, or its
+    /// lifetime is news.
+    pub fn issued(&self, asked: Duration, issued: &Issued) -> bool {
+        let mut state = self.state();
+        let lifetime = state.lifetimes.seen(asked, issued);
+        let Some(signing) = issued.path.issuers().next() else { return lifetime };
+        let other = state.signing.as_ref() != Some(signing);
+        state.record.signing = Some(signing.sha256().to_owned());
+        state.signing = Some(signing.clone());
+        lifetime || other
+    }
     /// An answer ended at a root that was not in force when its request passed. If the mount has this root, it is no forgery:
     /// either it is followed from now on, or somebody has to accept it. Returns whether the issuer has to be looked at; none:
     /// the mount does not show such a root.
@@ -309,6 +319,7 @@ mod tests {
     use crate::issuance::health::ReadyReason;
     use crate::issuance::signer::{Answer, Outage, SigningRequest};
     use crate::metrics::Metrics;
+    use crate::x509::CertificationPath;
     use crate::x509::testing::{Authority, now};
 
     /// A mount that shows what the test has put there; nobody signs with it.
@@ -476,17 +487,24 @@ mod tests {
         let [root, ca] = ["Root", "CA"].map(Authority::new);
         let scene = Scene::of(root.root(2040), Authority::new("Two").root(2040), Record::default(), None).await;
         assert_eq!(scene.live.report().signing.as_ref(), Some(&scene.one), "what the mount shows");
-        let path =
-            |leaf| CertificationPath { leaf, intermediates: vec![root.signs(&ca, 2035)], anchor: scene.one.clone() };
-        let leaf = path(ca.leaf("a.example", 2031));
-        assert!(scene.live.issued(&leaf) && !scene.live.issued(&leaf));
-        let for_a_ca =
-            CertificationPath { intermediates: Vec::new(), ..path(root.signs(&Authority::new("Sub"), 2031)) };
-        assert!(!scene.live.issued(&for_a_ca));
-        assert_eq!(scene.live.report().signing.as_ref(), leaf.intermediates.first());
+        let issued = Issued {
+            path: CertificationPath {
+                leaf: ca.leaf("a.example", 2031),
+                intermediates: vec![root.signs(&ca, 2035)],
+                anchor: scene.one.clone(),
+            },
+            chain_pem: String::new(),
+            ca_pem: String::new(),
+            request_id: String::new(),
+            concerns: Vec::new(),
+        };
+        let hour = Duration::from_secs(3_600);
+        assert!(scene.live.issued(hour, &issued) && !scene.live.issued(hour, &issued));
+        let last = issued.path.intermediates.first();
+        assert_eq!(scene.live.report().signing.as_ref(), last);
         let shown = Shown { certificates: vec![scene.one.clone()], named: false, complete: false };
         scene.shows(Fact::Yes(shown.clone()));
-        assert_eq!(scene.look().await.signing.as_ref(), leaf.intermediates.first(), "the list has gaps");
+        assert_eq!(scene.look().await.signing.as_ref(), last, "the list has gaps");
         scene.shows(Fact::Yes(Shown { complete: true, ..shown }));
         assert_eq!(scene.look().await.signing.as_ref(), Some(&scene.one), "the mount has it no more");
     }

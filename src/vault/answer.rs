@@ -17,7 +17,8 @@ use crate::x509::Certificate;
 pub fn signed(path: &str, envelope: &Envelope, secrets: &[&str]) -> Result<Answer, Mistrust> {
     let unreadable = |problem: &str| Mistrust::Unreadable { path: path.to_owned(), problem: problem.to_owned() };
     let data = &envelope.data;
-    if data.get("private_key").is_some_and(|key| !key.is_null()) {
+    // OpenBao's CEL roles send the field with an empty text.
+    if !data["private_key"].is_null() && data["private_key"] != "" {
         return Err(unreadable(
             "it holds a private key, so Vault made the key itself. spec.vault.path must name `sign`",
         ));
@@ -26,6 +27,9 @@ pub fn signed(path: &str, envelope: &Envelope, secrets: &[&str]) -> Result<Answe
     let text = text.ok_or_else(|| unreadable("it holds no certificate"))?;
     let mut bag = bundle("certificate", text).map_err(|problem| unreadable(&problem))?.into_iter();
     let leaf = bag.next().ok_or_else(|| unreadable("it holds no certificate"))?;
+    if bag.as_slice().iter().any(|other| !other.is_ca()) {
+        return Err(unreadable("its certificate field holds several end-entity certificates, and one was asked for"));
+    }
     let chain = chain(data).map_err(|problem| unreadable(&problem))?;
     let mut seen = HashSet::from([leaf.clone()]);
     let others = bag.chain(chain).filter(|other| seen.insert(other.clone())).collect();
@@ -103,6 +107,16 @@ mod tests {
         let alone =
             read(serde_json::json!({"certificate": leaf, "issuing_ca": "", "ca_chain": null, "private_key": null}));
         assert!(alone.expect("a leaf alone can be read").others.is_empty());
+        assert!(read(serde_json::json!({"certificate": leaf, "private_key": ""})).is_ok());
+    }
+
+    #[test]
+    fn text_around_the_certificates_is_left_behind() {
+        let (leaf, ca) = (certificate("leaf"), certificate("ca"));
+        let chain = format!("subject=CN=ca\n{ca}some rubbish\n\u{1f512}\n{ca}more");
+        let answer =
+            read(serde_json::json!({"certificate": format!("x\n{leaf}y"), "ca_chain": chain})).expect("it can be read");
+        assert_eq!((answer.leaf.to_pem(), answer.others.len()), (leaf.replace("\r\n", "\n"), 1));
     }
 
     #[test]
@@ -156,6 +170,8 @@ mod tests {
             serde_json::json!({"certificate": leaf, "issuing_ca": 7}),
             "its issuing_ca holds something that is no text",
         );
+        let two = format!("{leaf}{}", certificate("another"));
+        unreadable(serde_json::json!({"certificate": two}), "several end-entity certificates");
         unreadable(serde_json::json!({"certificate": leaf, "private_key": "k"}), "private key");
     }
 }

@@ -1,11 +1,15 @@
 //! The endpoints of Vault's API that vaultrs has no type for: what a mount tells about its own certificates to anybody who asks.
 //! Everything else (sign, AppRole login, lookup-self) runs on vaultrs' own types. None of them is ever printed: some hold secrets.
 
+use std::time::Duration;
+
 use rustify_derive::Endpoint;
 use vaultrs::api::auth::approle::requests::LoginWithApproleRequest;
 use vaultrs::api::token::requests::LookupTokenSelfRequest;
 
-use crate::api::vault_path::SignPath;
+use crate::api::vault_path::{SignPath, SignVerb};
+use crate::issuance::signer::SigningRequest;
+use crate::issuance::usages::{self, Usage};
 
 /// `GET <mount>/issuer/<ref>/json`: one issuer's certificate and its chain; needs no token.
 #[derive(Endpoint)]
@@ -38,7 +42,7 @@ pub struct ReadChain {
 }
 
 /// `POST <sign path>`, for every verb that signs a CSR: vaultrs builds the path of one of them only.
-#[derive(Endpoint)]
+#[derive(Endpoint, Clone)]
 #[endpoint(path = "{self.path}", method = "POST")]
 pub struct SignCsr {
     /// Mount, issuer, verb and role.
@@ -52,11 +56,52 @@ pub struct SignCsr {
     pub exclude_cn_from_sans: bool,
     /// Always `pem`.
     pub format: &'static str,
+    /// For a CA certificate: subject and extensions come from the CSR.
+    pub use_csr_values: Option<bool>,
+    /// For a CA certificate; without it there would be no limit.
+    pub max_path_length: Option<u8>,
+    /// Where usages are taken as they are asked for; an empty list means none, and no list Vault's own choice.
+    pub key_usage: Option<Vec<&'static str>>,
+    /// The same.
+    pub ext_key_usage: Option<Vec<&'static str>>,
 }
 
-/// The call that signs a CSR.
-pub fn sign(path: &SignPath, csr: &str, ttl: Option<String>) -> SignCsr {
-    SignCsr { path: path.to_string(), csr: csr.to_owned(), ttl, exclude_cn_from_sans: true, format: "pem" }
+/// The call that signs a CSR. What an endpoint does not know it would only warn of, so it is not sent.
+pub fn sign(request: &SigningRequest) -> SignCsr {
+    let ttl = Some(seconds(request.ttl));
+    let plain = SignCsr { csr: request.csr.pem().to_owned(), ttl, ..probe(&request.path) };
+    match request.path.verb() {
+        SignVerb::Sign(_) | SignVerb::CelSign(_) => plain,
+        SignVerb::SignIntermediate => {
+            SignCsr { use_csr_values: Some(true), max_path_length: Some(request.ca.unwrap_or(0)), ..plain }
+        }
+        SignVerb::SignVerbatim(_) => {
+            let (extended, key): (Vec<&Usage>, Vec<&Usage>) =
+                usages::or_defaults(&request.usages).into_iter().partition(|usage| usage.is_extended());
+            let names = |usages: Vec<&Usage>| Some(usages.into_iter().map(|usage| usage.vault).collect());
+            SignCsr { key_usage: names(key), ext_key_usage: names(extended), ..plain }
+        }
+    }
+}
+
+/// The call that tells whether the path would serve us, and signs nothing.
+pub fn probe(path: &SignPath) -> SignCsr {
+    SignCsr {
+        path: path.to_string(),
+        csr: String::new(),
+        ttl: None,
+        exclude_cn_from_sans: true,
+        format: "pem",
+        use_csr_values: None,
+        max_path_length: None,
+        key_usage: None,
+        ext_key_usage: None,
+    }
+}
+
+/// A lifetime as Vault reads it. It knows whole seconds; what is left over would only be asked for in vain.
+fn seconds(ttl: Duration) -> String {
+    format!("{}s", ttl.as_secs().max(1))
 }
 
 /// `GET auth/token/lookup-self`.
@@ -79,14 +124,14 @@ mod tests {
     fn a_sign_call_goes_to_the_path_as_written() {
         for written in ["istioca/sign/cluster-local", "a/b/issuer/blue/sign/web", "pki/root/sign-intermediate"] {
             let path = SignPath::parse(written).expect("the test's path is one");
-            assert_eq!(sign(&path, "", None).path(), written);
+            assert_eq!(probe(&path).path(), written);
         }
     }
 
     #[test]
     fn an_empty_csr_is_sent_as_an_empty_field() {
         let path = SignPath::parse("pki/sign/web").expect("the test's path is one");
-        let body = sign(&path, "", None).body().expect("the body is JSON").expect("there is a body");
+        let body = probe(&path).body().expect("the body is JSON").expect("there is a body");
         let body: serde_json::Value = serde_json::from_slice(&body).expect("the body is JSON");
         assert_eq!(body, serde_json::json!({"csr": "", "exclude_cn_from_sans": true, "format": "pem"}));
     }

@@ -1,13 +1,11 @@
 //! [`VaultSigner`]: the one implementation of [`Signer`]. A sign call is one POST with the session's token; a token found dead is
 //! replaced once; a 403 that could mean three things is told apart by the probe, a POST with an empty CSR that signs nothing.
 
-use std::time::Duration;
-
 use http::Response;
 use rustify::endpoint::Endpoint;
 
 use super::answer;
-use super::endpoints::{self, ListIssuers, ReadChain, ReadIssuer};
+use super::endpoints::{self, ListIssuers, ReadChain, ReadIssuer, SignCsr};
 use super::envelope::Envelope;
 use super::session::{Held, Session};
 use super::table::{Heard, Meaning};
@@ -32,8 +30,6 @@ pub struct VaultSigner {
     path: SignPath,
     /// Nobody has configured anchors: every issuer of the mount is of interest.
     discovers: bool,
-    /// The path in messages.
-    shown: String,
 }
 
 impl VaultSigner {
@@ -49,8 +45,7 @@ impl VaultSigner {
     ) -> Result<Self, Fault> {
         let transport = Transport::new(config, material, roots)?;
         let session = Session::new(transport, material.credentials.clone(), metrics);
-        let path = config.vault.path.clone();
-        Ok(Self { session, shown: path.to_string(), path, discovers: material.anchors.is_empty() })
+        Ok(Self { session, path: config.vault.path.clone(), discovers: material.anchors.is_empty() })
     }
 }
 
@@ -67,13 +62,14 @@ impl Signer for VaultSigner {
 
     async fn sign(&self, request: &SigningRequest) -> Result<Answer, SignError> {
         let held = self.session.token().await?;
-        let (held, result) = self.post_alive(held, request.csr.pem(), Some(seconds(request.ttl))).await?;
+        let call = endpoints::sign(request);
+        let (held, result) = self.post_alive(held, &call).await?;
         match result {
-            Ok(envelope) => Ok(answer::signed(&self.shown, &envelope, &self.session.secrets(Some(&held)))?),
+            Ok(envelope) => Ok(answer::signed(&call.path, &envelope, &self.session.secrets(Some(&held)))?),
             Err(Meaning::Error(error)) => Err(error),
-            Err(Meaning::EmptyCsr(words)) => Err(self.refused(words).into()),
+            Err(Meaning::EmptyCsr(words)) => Err(refused(&call.path, words).into()),
             Err(Meaning::TokenDead(words)) => Err(self.token_dead(words).into()),
-            Err(Meaning::Forbidden(words)) => Err(self.forbidden(&held, words).await),
+            Err(Meaning::Forbidden(words)) => Err(self.forbidden(&held, &request.path, words).await),
         }
     }
 }
@@ -103,7 +99,7 @@ impl VaultSigner {
 
     /// What the probe tells about both.
     async fn probed(&self, held: Held) -> (Fact<()>, Fact<()>) {
-        let (held, meaning) = match self.post_alive(held, "", None).await {
+        let (held, meaning) = match self.post_alive(held, &endpoints::probe(&self.path)).await {
             Err(error) => return (Fact::No(error), Fact::Unknown),
             Ok((_, Ok(_))) => return (Fact::Yes(()), Fact::Yes(())),
             Ok((held, Err(meaning))) => (held, meaning),
@@ -114,7 +110,7 @@ impl VaultSigner {
             Meaning::Forbidden(words) => {
                 // A token keeps the policies of its login: one that is added later is seen by the next login only.
                 self.session.discard(&held).await;
-                (Fact::Yes(()), Fact::No(self.sign_forbidden(words).into()))
+                (Fact::Yes(()), Fact::No(sign_forbidden(&self.path, words).into()))
             }
             // A role's refusal is about a request, and this was none.
             Meaning::Error(SignError::Request(_)) => (Fact::Yes(()), Fact::Unknown),
@@ -123,12 +119,15 @@ impl VaultSigner {
     }
 
     /// A sign call was forbidden: is it the path, or what was asked? Only the same token can tell.
-    async fn forbidden(&self, held: &Held, words: Words) -> SignError {
+    async fn forbidden(&self, held: &Held, path: &SignPath, words: Words) -> SignError {
         self.session.spend(held).await;
-        match self.post(held, "", None).await {
+        match self.post(held, &endpoints::probe(path)).await {
             Err(Meaning::Forbidden(words)) => {
-                self.session.discard_limited(held).await;
-                self.sign_forbidden(words).into()
+                // Elsewhere than at the issuer's own path the token may be as good as it was.
+                if *path == self.path {
+                    self.session.discard_limited(held).await;
+                }
+                sign_forbidden(path, words).into()
             }
             // Its last use, or its end: nothing was learnt, and the next try has another token.
             Err(Meaning::TokenDead(words)) => {
@@ -138,25 +137,20 @@ impl VaultSigner {
             }
             Err(Meaning::Error(error @ (SignError::Issuer(_) | SignError::Transient(_)))) => error,
             Ok(_) | Err(Meaning::EmptyCsr(_) | Meaning::Error(_)) => {
-                Refusal::Parameters { path: self.shown.clone(), words }.into()
+                Refusal::Parameters { path: path.to_string(), words }.into()
             }
         }
     }
 
     /// A call to the signing path whose token, found dead, is replaced once. The outer error is that of the login.
-    async fn post_alive(
-        &self,
-        held: Held,
-        csr: &str,
-        ttl: Option<String>,
-    ) -> Result<(Held, Result<Envelope, Meaning>), SignError> {
-        let result = self.post(&held, csr, ttl.clone()).await;
+    async fn post_alive(&self, held: Held, call: &SignCsr) -> Result<(Held, Result<Envelope, Meaning>), SignError> {
+        let result = self.post(&held, call).await;
         if !matches!(result, Err(Meaning::TokenDead(_))) || self.session.is_static() {
             return Ok((held, result));
         }
         self.session.discard(&held).await;
         let fresh = self.session.token().await?;
-        let result = self.post(&fresh, csr, ttl).await;
+        let result = self.post(&fresh, call).await;
         if matches!(result, Err(Meaning::TokenDead(_))) {
             self.session.discard(&fresh).await;
         }
@@ -164,18 +158,18 @@ impl VaultSigner {
     }
 
     /// One call to the signing path.
-    async fn post(&self, held: &Held, csr: &str, ttl: Option<String>) -> Result<Envelope, Meaning> {
-        let call = endpoints::sign(&self.path, csr, ttl);
-        let response = match self.transport().call(call, Some(held.secret())).await {
+    async fn post(&self, held: &Held, call: &SignCsr) -> Result<Envelope, Meaning> {
+        let path = call.path.as_str();
+        let response = match self.transport().call(call.clone(), Some(held.secret())).await {
             Ok(response) => response,
             Err(TransportError::Outage(outage)) => return Err(Meaning::Error(outage.into())),
-            Err(TransportError::TooLarge { status: 200 }) => return Err(self.unreadable("it is larger than 1 MiB")),
+            Err(TransportError::TooLarge { status: 200 }) => return Err(unreadable(path, "it is larger than 1 MiB")),
             Err(TransportError::TooLarge { status }) => return Err(Meaning::Error(self.not_vault(status, &[]).into())),
         };
         let status = response.status().as_u16();
         match (Envelope::read(response.body()), response.status().is_success()) {
             (Some(envelope), true) => Ok(envelope),
-            (None, true) => Err(self.unreadable("it is not Vault's JSON")),
+            (None, true) => Err(unreadable(path, "it is not Vault's JSON")),
             (None, false) => Err(Meaning::Error(self.not_vault(status, response.body()).into())),
             (Some(envelope), false) if (300..400).contains(&status) => {
                 drop(envelope);
@@ -184,7 +178,7 @@ impl VaultSigner {
             (Some(envelope), false) => {
                 let server = self.transport().peer().authority.as_str();
                 let secrets = self.session.secrets(Some(held));
-                Err(Heard { server, path: &self.shown, status, errors: &envelope.errors, secrets: &secrets }.sign())
+                Err(Heard { server, path, status, errors: &envelope.errors, secrets: &secrets }.sign())
             }
         }
     }
@@ -263,20 +257,8 @@ impl VaultSigner {
         self.session.transport()
     }
 
-    fn unreadable(&self, problem: &str) -> Meaning {
-        Meaning::Error(Mistrust::Unreadable { path: self.shown.clone(), problem: problem.to_owned() }.into())
-    }
-
     fn not_vault(&self, status: u16, body: &[u8]) -> Outage {
         self.transport().peer().not_vault(status, body)
-    }
-
-    fn refused(&self, words: Words) -> Refusal {
-        Refusal::Role { path: self.shown.clone(), words, hint: "The CSR in spec.request is empty to Vault".to_owned() }
-    }
-
-    fn sign_forbidden(&self, words: Words) -> Fault {
-        Fault::SignForbidden { path: self.shown.clone(), words }
     }
 
     fn token_dead(&self, words: Words) -> Fault {
@@ -296,9 +278,16 @@ fn ok_body(response: &Response<Vec<u8>>) -> Option<&[u8]> {
     (response.status() == 200).then(|| response.body().as_slice())
 }
 
-/// A lifetime as Vault reads it. It knows whole seconds; what is left over would only be asked for in vain.
-fn seconds(ttl: Duration) -> String {
-    format!("{}s", ttl.as_secs().max(1))
+fn unreadable(path: &str, problem: &str) -> Meaning {
+    Meaning::Error(Mistrust::Unreadable { path: path.to_owned(), problem: problem.to_owned() }.into())
+}
+
+fn refused(path: &str, words: Words) -> Refusal {
+    Refusal::Role { path: path.to_owned(), words, hint: "The CSR in spec.request is empty to Vault".to_owned() }
+}
+
+fn sign_forbidden(path: &SignPath, words: Words) -> Fault {
+    Fault::SignForbidden { path: path.to_string(), words }
 }
 
 #[cfg(test)]

@@ -5,19 +5,31 @@ use serde_json::{Value, json};
 
 use super::super::fake::{self, Call, Fake, Reply, config, login, refusal, text};
 use super::*;
+use std::time::Duration;
+
 use crate::api::auth::Credentials;
+use crate::api::config::Usages;
 use crate::api::material::{ClientTls, Found, Place};
 use crate::api::{IssuerKey, IssuerKind};
+use crate::issuance::usages::Usage;
 use crate::metrics::Metrics;
 use crate::x509::Csr;
 
 fn csr() -> SigningRequest {
+    request("pki/sign/web", &[], None)
+}
+
+fn request(path: &str, usages: &[&str], ca: Option<u8>) -> SigningRequest {
     let key = rcgen::KeyPair::generate().expect("a key is made");
     let params = rcgen::CertificateParams::new(["a.example".to_owned()]).expect("the name is one");
     let pem = params.serialize_request(&key).and_then(|csr| csr.pem()).expect("a CSR is made");
     SigningRequest {
         csr: Csr::from_pem(pem.as_bytes()).expect("rcgen makes a good CSR"),
         ttl: Duration::from_secs(3_600),
+        path: SignPath::parse(path).expect("the test's path is one"),
+        ca,
+        usages: usages.iter().filter_map(|name| Usage::from_name(name)).collect(),
+        on_missing: Usages::Warn,
     }
 }
 
@@ -78,6 +90,58 @@ async fn what_is_asked_is_the_csr_with_its_lifetime_and_nothing_else() {
     assert_eq!(call.header("x-vault-request"), Some("true"));
     assert_eq!(fake.calls()[0].header("x-vault-token"), None);
     assert_eq!(fake.calls()[0].body, json!({"role_id": "role-1", "secret_id": "secret-id-1"}));
+}
+
+#[tokio::test]
+async fn each_verb_is_asked_for_what_it_can_give() {
+    let (fake, signer) = vault(0, |_| certificate()).await;
+    let asked = ["digital signature", "server auth", "client auth"];
+    for (path, usages, ca, more) in [
+        (
+            "pki/root/sign-intermediate",
+            &["cert sign"][..],
+            Some(2),
+            json!({"use_csr_values": true, "max_path_length": 2}),
+        ),
+        (
+            "pki/sign-verbatim",
+            &asked[..],
+            None,
+            json!({"key_usage": ["DigitalSignature"], "ext_key_usage": ["ServerAuth", "ClientAuth"]}),
+        ),
+        (
+            "pki/issuer/blue/sign-verbatim/web",
+            &[][..],
+            None,
+            json!({"key_usage": ["DigitalSignature", "KeyEncipherment"], "ext_key_usage": []}),
+        ),
+        ("pki/cel/sign/web", &asked[..], None, json!({})),
+    ] {
+        let request = request(path, usages, ca);
+        signer.sign(&request).await.expect("the fake signs");
+        let call = fake.calls().pop().expect("there was a call");
+        let mut body = json!({"csr": request.csr.pem(), "ttl": "3600s", "exclude_cn_from_sans": true, "format": "pem"});
+        for (field, value) in more.as_object().expect("an object") {
+            body[field] = value.clone();
+        }
+        assert_eq!((call.line, call.body), (format!("POST /v1/{path}"), body));
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_at_the_ca_path_is_probed_there_and_says_that_path() {
+    let (fake, signer) = vault(0, |call| match call.line.ends_with("sign-intermediate") {
+        true => refusal(403, "1 error occurred:\n\t* permission denied\n\n"),
+        false => certificate(),
+    })
+    .await;
+    let error = signer.sign(&request("pki/root/sign-intermediate", &[], Some(0))).await.expect_err("a refusal");
+    assert!(
+        matches!(&error, SignError::Issuer(Fault::SignForbidden { path, .. }) if path == "pki/root/sign-intermediate")
+    );
+    assert_eq!(fake.calls().iter().filter(|call| call.line.ends_with("sign-intermediate")).count(), 2);
+    signer.sign(&csr()).await.expect("leaves are signed");
+    assert_eq!(fake.logins(), 1);
 }
 
 #[tokio::test]
@@ -349,7 +413,7 @@ async fn a_base_path_and_a_namespace_are_kept() {
     });
     let signer = VaultSigner::new(&config, &fake::material(fake::app_role()), &PublicRoots::none(), fake::metrics())
         .expect("usable");
-    assert!(signer.sign(&csr()).await.is_ok());
+    assert!(signer.sign(&request("a/b/issuer/blue/sign/web", &[], None)).await.is_ok());
     let calls = fake.calls();
     assert_eq!(calls[0].line, "POST /base/v1/auth/approle/login");
     assert_eq!(calls[1].line, "POST /base/v1/a/b/issuer/blue/sign/web");

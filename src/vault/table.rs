@@ -53,6 +53,7 @@ impl Heard<'_> {
         match self.status {
             // A 400 quotes names out of the CSR: only its beginning is Vault's own, or one request could flip the issuer.
             400 if let Some(hint) = mount_hint(|words| text.starts_with(words)) => self.mount(hint),
+            500 if self.path.contains("/cel/sign/") => self.cel(&text),
             404 | 500 if let Some(hint) = mount_hint(|words| text.contains(words)) => self.mount(hint),
             400 if text == "missing client token" => Meaning::TokenDead(self.words()),
             // Nobody mends this by editing the issuer, and a shorter-lived request may still pass.
@@ -64,6 +65,23 @@ impl Heard<'_> {
             404 | 405 => self.mount("See spec.vault.path: <mount>/sign/<role>"),
             _ => Meaning::Error(self.passing()),
         }
+    }
+
+    /// OpenBao's CEL roles answer 500 to everything, with the words of the program itself where it refuses.
+    fn cel(self, text: &str) -> Meaning {
+        let said = text.trim_start_matches("1 error occurred:").trim_start();
+        let Some(said) = said.strip_prefix("* ") else { return Meaning::Error(self.passing()) };
+        if said.starts_with("failed to parse csr: invalid csr format") {
+            return Meaning::EmptyCsr(self.words());
+        }
+        if let Some(hint) = mount_hint(|words| said.starts_with(words)) {
+            return self.mount(hint);
+        }
+        if said.starts_with("internal error") {
+            return Meaning::Error(self.passing());
+        }
+        let hint = "The CEL program of the role decides".to_owned();
+        Meaning::Error(Refusal::Role { path: self.path.to_owned(), words: self.words(), hint }.into())
     }
 
     /// The role's refusal of one request.
@@ -128,7 +146,11 @@ const EMPTY_CSR: [&str; 3] = ["\"csr\" is empty", "csr is empty", "csr contains 
 
 /// Refusals that are about the mount, the role, the issuer or the namespace, never about a request.
 fn mount_hint(holds: impl Fn(&str) -> bool) -> Option<&'static str> {
-    const ROWS: [(&str, &str); 8] = [
+    const ROWS: [(&str, &str); 9] = [
+        (
+            "cel role not found",
+            "The mount has no such CEL role: correct the end of spec.vault.path, or create the role",
+        ),
         ("unknown role", "The mount has no such role: correct the end of spec.vault.path, or create the role"),
         (
             "no handler for route",
@@ -268,6 +290,22 @@ mod tests {
         configuration(500, "error fetching CA certificate: no default issuer currently configured", "set the default");
         configuration(500, "unable to find PKI issuer for reference: blue", "<ref>");
         configuration(500, "unable to fetch bundle: issuer lacks requested usage issuing-certificates", "usages");
+    }
+
+    #[test]
+    fn a_cel_role_answers_500_to_everything() {
+        let cel = |words: &str| {
+            let errors = [format!("1 error occurred:\n\t* {words}\n\n")];
+            Heard { path: "pki/cel/sign/web", ..heard(500, &errors) }.sign()
+        };
+        assert!(matches!(cel("failed to parse CSR: invalid CSR format"), Meaning::EmptyCsr(_)));
+        assert!(matches!(cel("CEL role not found"), Meaning::Error(SignError::Issuer(Fault::Mount { .. }))));
+        for words in ["no: you may not", "no: \"CEL role not found\" is no name", "error evaluating mainProgram: x"] {
+            let meaning = cel(words);
+            assert!(matches!(meaning, Meaning::Error(SignError::Request(Refusal::Role { .. }))), "{meaning:?}");
+        }
+        passes(cel("internal error"));
+        passes(Heard { path: "pki/cel/sign/web", ..heard(500, &["internal error".to_owned()]) }.sign());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use x509_parser::asn1_rs::FromDer;
 use x509_parser::certificate::X509Certificate;
 
 use super::blocks::{self, PemError};
-use super::extensions::Extensions;
+use super::extensions::{CERT_SIGN, Extensions, Usages};
 use super::names::{self, SubjectAltNames};
 use super::signature::{self, Verification};
 
@@ -188,7 +188,7 @@ impl Certificate {
         if !extensions.ca {
             return Some("it is no CA certificate (CA:TRUE)".to_owned());
         }
-        if extensions.signs_certificates == Some(false) {
+        if extensions.usages.key.is_some_and(|bits| bits & CERT_SIGN == 0) {
             return Some("its keyUsage lacks keyCertSign".to_owned());
         }
         if let Some(oid) = &extensions.critical {
@@ -205,12 +205,22 @@ impl Certificate {
         below.iter().find_map(|one| self.objection_to(one))
     }
 
+    /// How many further CA certificates basicConstraints let stand below it; none: any number.
+    pub fn path_length(&self) -> Option<u32> {
+        self.0.extensions.path_length
+    }
+
+    /// What its key may be used for.
+    pub fn usages(&self) -> &Usages {
+        &self.0.extensions.usages
+    }
+
     fn objection_to(&self, other: &Certificate) -> Option<String> {
         let (own, others) = (&self.0.extensions, &other.0.extensions);
         if own.name_constraints.as_ref().is_some_and(|constraints| !constraints.allow(&others.sans)) {
             return Some(format!("its name constraints do not allow {}", other.subject()));
         }
-        match (&own.extended_usages, &others.extended_usages) {
+        match (own.usages.restricted(), others.usages.restricted()) {
             (Some(own), Some(asked)) if own.is_disjoint(asked) => {
                 Some(format!("its extendedKeyUsage has nothing in common with that of {}", other.subject()))
             }

@@ -1,5 +1,6 @@
 //! A parsed, signature-checked PKCS#10 request (RFC 2986).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::cri_attributes::ParsedCriAttribute;
 
 use super::blocks::{self, PemError};
-use super::extensions::Extensions;
+use super::extensions::{Extensions, Usages};
 use super::names::{self, SubjectAltNames};
 use super::signature::{self, Verification};
 
@@ -119,6 +120,21 @@ impl Csr {
     /// Whether it asks for basicConstraints CA:TRUE.
     pub fn asks_ca(&self) -> bool {
         self.0.extensions.ca
+    }
+
+    /// The path length that its basicConstraints ask for.
+    pub fn path_length(&self) -> Option<u32> {
+        self.0.extensions.path_length
+    }
+
+    /// The usages that its extensions ask for.
+    pub fn usages(&self) -> &Usages {
+        &self.0.extensions.usages
+    }
+
+    /// The OIDs of all the extensions that it asks for.
+    pub fn extensions(&self) -> &BTreeSet<String> {
+        &self.0.extensions.oids
     }
 }
 

@@ -18,6 +18,9 @@ const UNDERSTOOD: [&str; 5] = [
     "2.5.29.37", // extendedKeyUsage
 ];
 
+/// keyUsage keyCertSign, as a bit of [`Usages::key`].
+pub const CERT_SIGN: u16 = 1 << 5;
+
 /// What the extensions of one certificate or request say.
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
@@ -26,10 +29,10 @@ pub(super) struct Extensions {
     pub(super) ca: bool,
     /// basicConstraints pathLenConstraint.
     pub(super) path_length: Option<u32>,
-    /// keyUsage keyCertSign, where there is a keyUsage.
-    pub(super) signs_certificates: Option<bool>,
-    /// extendedKeyUsage; none where it is absent or allows any.
-    pub(super) extended_usages: Option<BTreeSet<String>>,
+    /// keyUsage and extendedKeyUsage.
+    pub(super) usages: Usages,
+    /// The OID of every extension.
+    pub(super) oids: BTreeSet<String>,
     pub(super) name_constraints: Option<NameConstraints>,
     /// subjectKeyIdentifier, in hex.
     pub(super) key_identifier: Option<String>,
@@ -41,11 +44,26 @@ pub(super) struct Extensions {
     pub(super) critical: Option<String>,
 }
 
+/// What a key may be used for (RFC 5280 §4.2.1.3 and §4.2.1.12).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Usages {
+    /// The bits of keyUsage, digitalSignature the lowest; none without the extension.
+    pub key: Option<u16>,
+    /// The OIDs of extendedKeyUsage.
+    pub extended: BTreeSet<String>,
+}
+
+impl Usages {
+    /// The extended usages that it is restricted to; none where it is restricted to none.
+    pub(super) fn restricted(&self) -> Option<&BTreeSet<String>> {
+        Some(&self.extended).filter(|usages| !usages.is_empty() && !usages.contains(ANY_EXTENDED_USAGE))
+    }
+}
+
 impl Extensions {
     /// Reads them; a repeated or unreadable extension is an error, because two readers could then see two things.
     pub(super) fn read<'a>(extensions: impl Iterator<Item = &'a X509Extension<'a>>) -> Result<Self, String> {
         let mut read = Self::default();
-        let mut seen = BTreeSet::new();
         for extension in extensions {
             let oid = extension.oid.to_id_string();
             match extension.parsed_extension() {
@@ -57,12 +75,11 @@ impl Extensions {
                     read.ca = basic.ca;
                     read.path_length = basic.path_len_constraint;
                 }
-                ParsedExtension::KeyUsage(usage) => read.signs_certificates = Some(usage.key_cert_sign()),
+                ParsedExtension::KeyUsage(usage) => read.usages.key = Some(usage.flags),
                 ParsedExtension::ExtendedKeyUsage(_) => {
                     let (_, usages) = <Vec<Oid>>::from_der(extension.value)
                         .map_err(|_| format!("its extension {oid} cannot be read"))?;
-                    let usages: BTreeSet<_> = usages.iter().map(Oid::to_id_string).collect();
-                    read.extended_usages = Some(usages).filter(|usages| !usages.contains(ANY_EXTENDED_USAGE));
+                    read.usages.extended = usages.iter().map(Oid::to_id_string).collect();
                 }
                 ParsedExtension::NameConstraints(constraints) => {
                     read.name_constraints = Some(NameConstraints::new(constraints));
@@ -81,10 +98,45 @@ impl Extensions {
             if extension.critical && !UNDERSTOOD.contains(&oid.as_str()) {
                 read.critical = Some(oid.clone());
             }
-            if !seen.insert(oid.clone()) {
+            if !read.oids.insert(oid.clone()) {
                 return Err(format!("its extension {oid} stands there twice"));
             }
         }
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyUsagePurpose};
+
+    use super::*;
+    use crate::x509::testing::{Authority, csr_with, openssl_x509};
+    use crate::x509::{Certificate, Csr};
+
+    fn all(parameters: &mut CertificateParams) {
+        use KeyUsagePurpose as Key;
+        parameters.key_usages = vec![Key::DigitalSignature, Key::KeyEncipherment, Key::KeyCertSign, Key::DecipherOnly];
+        let extended =
+            [ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 5, 5, 7, 3, 7])];
+        parameters.extended_key_usages = extended.into();
+    }
+
+    #[test]
+    fn usages_are_those_openssl_prints() {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let leaf: Certificate = Authority::new("CA").leaf_with(&key, &["a"], all);
+        let printed = openssl_x509(&leaf, &["-noout", "-ext", "keyUsage,extendedKeyUsage"]);
+        assert!(printed.contains("Digital Signature, Key Encipherment, Certificate Sign, Decipher Only"), "{printed}");
+        assert!(printed.contains("TLS Web Client Authentication, IPSec User"), "{printed}");
+        let extended = ["1.3.6.1.5.5.7.3.2".to_owned(), "1.3.6.1.5.5.7.3.7".to_owned()].into();
+        let expected = Usages { key: Some(1 | 1 << 2 | CERT_SIGN | 1 << 8), extended };
+        assert_eq!(leaf.usages(), &expected);
+        let csr = Csr::from_pem(&csr_with(&["a"], all)).expect("a request");
+        assert_eq!(csr.usages(), &expected);
+        assert_eq!(
+            csr.extensions().iter().map(String::as_str).collect::<Vec<_>>(),
+            ["2.5.29.15", "2.5.29.17", "2.5.29.37"]
+        );
     }
 }

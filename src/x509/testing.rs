@@ -73,11 +73,16 @@ impl Authority {
 
     /// An end-entity certificate with a key that nobody needs.
     pub(crate) fn leaf(&self, name: &str, until: i32) -> Certificate {
-        self.leaf_with(name, until, |_| {})
+        self.named_leaf_with(name, until, |_| {})
     }
 
     /// An end-entity certificate with something changed.
-    pub(crate) fn leaf_with(&self, name: &str, until: i32, change: impl FnOnce(&mut CertificateParams)) -> Certificate {
+    pub(crate) fn named_leaf_with(
+        &self,
+        name: &str,
+        until: i32,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Certificate {
         let mut parameters = parameters(Some(name), until, &[name]);
         change(&mut parameters);
         self.sign(&parameters, &KeyPair::generate().expect("a key"))
@@ -86,6 +91,18 @@ impl Authority {
     /// An end-entity certificate for `key` with these names.
     pub(crate) fn leaf_for(&self, key: &KeyPair, names: &[&str], until: i32) -> Certificate {
         self.sign(&parameters(None, until, names), key)
+    }
+
+    /// The same with something changed.
+    pub(crate) fn leaf_with(
+        &self,
+        key: &KeyPair,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Certificate {
+        let mut parameters = parameters(None, 2031, names);
+        change(&mut parameters);
+        self.sign(&parameters, key)
     }
 
     fn sign(&self, parameters: &CertificateParams, key: &KeyPair) -> Certificate {
@@ -124,6 +141,14 @@ pub(crate) fn san(name: &str) -> SanType {
 /// A request for `key`, in PEM.
 pub(crate) fn csr_pem(key: &KeyPair, common_name: Option<&str>, names: &[&str]) -> String {
     parameters(common_name, 2031, names).serialize_request(key).expect("a request").pem().expect("PEM")
+}
+
+/// A request for a new key with something changed.
+pub(crate) fn csr_with(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+    let mut parameters = parameters(None, 2031, names);
+    change(&mut parameters);
+    let request = parameters.serialize_request(&KeyPair::generate().expect("a key"));
+    request.expect("a request").pem().expect("PEM").into_bytes()
 }
 
 /// A request that asks for `DNS:a` in one extensionRequest and for `DNS:b` in another.

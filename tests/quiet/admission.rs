@@ -15,6 +15,7 @@ pub fn add(suite: &mut Suite) {
     suite.add("CA bundles and client certificates are admitted once and in pairs", bundles);
     suite.add("trust anchors are 1 to 8 sources, each of exactly one kind", anchors);
     suite.add("durations are at least one second and in order", durations);
+    suite.add("usages and the limits of CA certificates are bounded", authorities);
     suite.add("a namespaceSelector is for the cluster kind and holds known operators", selectors);
     suite.add("rules about names hold at least one rule, known words and bounded lists, for both kinds", names);
     suite.add("a field that is not in the type is refused where fields are checked", unknown_fields);
@@ -147,6 +148,12 @@ async fn paths(shared: Arc<Shared>) -> Outcome {
         "pki-issue/sign/mesh",
         "issue/sign/issue",
         "pki/sign/a.b~c@d:e+f=g-h_i",
+        "pki/sign-verbatim",
+        "pki/sign-verbatim/mesh",
+        "pki/issuer/blue/sign-verbatim/mesh",
+        "team/a/pki/root/sign-intermediate",
+        "pki/issuer/blue/sign-intermediate",
+        "pki/cel/sign/mesh",
     ];
     check_both(&shared, &field("vault/path", admitted.map(|path| (json!(path), None)))).await?;
     let refused = [
@@ -159,16 +166,17 @@ async fn paths(shared: Arc<Shared>) -> Outcome {
         ("pki/sign/..", DOTS),
         ("pki/sign", PATH),
         ("pki/sign/", PATH),
-        ("sign/mesh", PATH),
-        ("/sign/mesh", PATH),
+        ("sign/mesh", "names no mount"),
+        ("/sign/mesh", "names no mount"),
         ("pki//sign/mesh", PATH),
         ("pki/sign/mesh/", PATH),
         ("pki/sign/a b", PATH),
         ("pki/sign/a?b=c", PATH),
         ("pki/sign/a%2fb", PATH),
-        ("pki/sign-verbatim", PATH),
-        ("pki/sign-verbatim/mesh", PATH),
-        ("pki/root/sign-intermediate", PATH),
+        ("sign-verbatim/mesh", "names no mount"),
+        ("root/sign-intermediate", "names no mount"),
+        ("pki/sign-intermediate", PATH),
+        ("pki/sign-verbatim/a/b", PATH),
         ("pki/cel/roles/mesh", PATH),
         ("", "spec.vault.path"),
     ];
@@ -272,6 +280,17 @@ async fn durations(shared: Arc<Shared>) -> Outcome {
     check_both(&shared, &rows).await
 }
 
+async fn authorities(shared: Arc<Shared>) -> Outcome {
+    let usages = [("Warn", None), ("Enforce", None), ("warn", Some("must be Warn or Enforce")), ("", Some("usages"))];
+    check_both(&shared, &field("certificates/usages", usages.map(|(value, words)| (json!(value), words)))).await?;
+    check_both(&shared, &field("certificates/allowCA", [(json!({}), None), (json!([]), Some("allowCA"))])).await?;
+    let lengths = [(0, None), (9, None), (10, Some("9")), (-1, Some("0"))].map(|(value, words)| (json!(value), words));
+    check_both(&shared, &field("certificates/allowCA/maxPathLength", lengths)).await?;
+    let durations = [("8760h", None), ("1 day", Some(DURATION)), ("0s", Some(DURATION))];
+    let durations = durations.map(|(value, words)| (json!(value), words));
+    check_both(&shared, &field("certificates/allowCA/maxDuration", durations)).await
+}
+
 async fn selectors(shared: Arc<Shared>) -> Outcome {
     let one = |change: Value| json!({"policy": {"namespaceSelector": {"matchExpressions": [merged(json!({"key": "mesh"}), &change)]}}});
     let labels = |count: usize| -> Value {
@@ -345,8 +364,7 @@ async fn unknown_fields(shared: Arc<Shared>) -> Outcome {
         json!({"vault": {"auth": {"kubernetes": {"role": "mesh"}}}}),
         json!({"vault": {"auth": {"aws": {}}}}),
         json!({"vault": {"skipVerify": true}}),
-        json!({"trust": {"anchors": [{"pem": "x"}], "publish": {"configMap": {"name": "x"}}}}),
-        json!({"certificates": {"allowCA": {}}}),
+        json!({"certificates": {"allowCA": {"keyUsages": ["cert sign"]}}}),
     ];
     for change in later {
         for cluster in [false, true] {

@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 
 mod admission;
 mod afterwards;
+mod authorities;
 #[path = "../both/chains.rs"]
 mod both;
 mod brake;
@@ -37,6 +38,7 @@ mod rotation;
 mod secrets;
 mod support;
 mod table;
+mod verbatim;
 mod waiting;
 mod wrong_answers;
 
@@ -51,6 +53,8 @@ const TOPICS: &[(&str, Topic)] = &[
     ("admission", admission::add),
     ("chart", chart::add),
     ("issuing", issuing::add),
+    ("authorities", authorities::add),
+    ("verbatim", verbatim::add),
     ("recipes", recipes::add),
     ("waiting", waiting::add),
     ("midflight", midflight::add),

@@ -83,6 +83,12 @@ impl Csr {
         self
     }
 
+    /// Asks for a CA certificate with a path length.
+    pub fn ca_with_path_length(mut self, length: u8) -> Csr {
+        self.0.is_ca = IsCa::Ca(BasicConstraints::Constrained(length));
+        self
+    }
+
     /// Any other requested extension: OID and DER content.
     pub fn extension(mut self, oid: &[u64], content: Vec<u8>) -> Csr {
         self.0.custom_extensions.push(CustomExtension::from_oid_content(oid, content));

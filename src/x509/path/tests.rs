@@ -46,7 +46,7 @@ impl World {
         self.meet(signer);
         let by = &self.authorities[signer];
         let made = match changes.contains(&"leaf") {
-            true => by.leaf_with(subject, until, change),
+            true => by.named_leaf_with(subject, until, change),
             false => by.signs_with(&self.authorities[subject], until, change),
         };
         if !changes.contains(&"broken") {
@@ -711,7 +711,7 @@ fn work_is_bounded_whatever_is_in_the_bag() {
     };
     let authorities: Vec<_> = (0..200).map(|_| Authority::new("CA")).collect();
     let bag: Vec<_> = authorities.windows(2).map(|pair| pair[1].signs_with(&pair[0], 2035, change)).collect();
-    let leaf = authorities[0].leaf_with("a", 2031, anonymous);
+    let leaf = authorities[0].named_leaf_with("a", 2031, anonymous);
     let (found, checks) = counted(&leaf, &bag, &[]);
     assert_eq!((found, checks), (Err(PathError::TooManyChecks), MOST_CHECKS));
     // More certificates than two hundred are not even looked at; repeated ones do not count.
