@@ -215,7 +215,7 @@ fn remark(record: &Record, roots: &[Certificate]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::x509::testing::{Authority, P521_ROOT, PSS_ROOT, now, parse_one};
+    use crate::x509::testing::{Authority, P521_LEAF, P521_ROOT, PSS_ROOT, now, parse_one};
 
     /// A mount with two roots, each with a CA below it.
     struct Scene {
@@ -469,6 +469,9 @@ mod tests {
                 assert!(fault.to_string().contains(words), "{fault}");
             }
         }
+        let below = Shown { certificates: vec![parse_one(P521_LEAF), parse_one(P521_ROOT)], ..Shown::default() };
+        let fault = checkable("pki", &parse_one(P521_LEAF), &below, anchors.as_ref()).expect_err("a fault");
+        assert!(fault.to_string().contains("CN=P-521 Root signs with ECDSA with SHA-512 by a P-521 key"), "{fault}");
         assert_eq!(checkable("pki", &root, &Shown::default(), None), Ok(()));
         assert_eq!(checkable("pki", &Scene::new().below_one, &Shown::default(), anchors.as_ref()), Ok(()));
     }

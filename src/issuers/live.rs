@@ -323,12 +323,12 @@ mod tests {
     use crate::x509::testing::{Authority, now};
 
     /// A mount that shows what the test has put there; nobody signs with it.
-    struct Mount(Mutex<Fact<Shown>>);
+    struct Mount(Mutex<Fact<Shown>>, Mutex<Fact<()>>);
 
     impl Signer for Mount {
         async fn check(&self, _: Probe) -> Observation {
             let mount = self.0.lock().expect("no test panics here").clone();
-            Observation { login: Fact::Yes(()), signing: Fact::Yes(()), mount }
+            Observation { login: Fact::Yes(()), signing: self.1.lock().expect("no test panics here").clone(), mount }
         }
 
         async fn sign(&self, _: &SigningRequest) -> Result<Answer, SignError> {
@@ -359,7 +359,7 @@ mod tests {
             let origin = Origin { uid: "uid".to_owned(), config, objects: Vec::new() };
             let metrics = Metrics::new().issuer(&IssuerKey::new(IssuerKind::Namespaced, "mesh", "vault"));
             let shown = Shown { certificates: vec![one.clone(), two.clone()], named: false, complete: true };
-            let mount = Mount(Mutex::new(Fact::Yes(shown)));
+            let mount = Mount(Mutex::new(Fact::Yes(shown)), Mutex::new(Fact::Yes(())));
             let live = Live::new(origin, configured, record, mount, NonZeroUsize::MIN, metrics);
             let scene = Self { one, two, live };
             scene.look().await;
@@ -458,6 +458,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_a_check_cannot_see_no_request_is_let_through_to_try_another_root() {
+        let scene = Scene::new(Record::default()).await;
+        scene.live.attempted(None, now());
+        scene.ends_at(&scene.two);
+        *scene.live.signer.1.lock().expect("no test panics here") = Fact::Unknown;
+        scene.look().await;
+        scene.is_stopped();
+    }
+
+    #[tokio::test]
     async fn an_outage_neither_forgets_nor_shrinks() {
         let scene = Scene::new(Record::default()).await;
         scene.shows(Fact::Unknown);
@@ -480,6 +490,14 @@ mod tests {
         scene.live.attempted(Some(&error.into()), now());
         assert_eq!(scene.live.report().health.reason, ReadyReason::AnswerUntrusted);
         assert!(!scene.live.report().record.is_some_and(|record| record.provisional));
+    }
+
+    #[tokio::test]
+    async fn who_signed_last_is_known_after_a_restart() {
+        let (one, two) = (Authority::new("One").root(2040), Authority::new("Two").root(2040));
+        let record = Record { signing: Some(two.sha256().to_owned()), ..Record::default() };
+        let scene = Scene::of(one, two, record, None).await;
+        assert_eq!(scene.live.report().signing.as_ref(), Some(&scene.two));
     }
 
     #[tokio::test]
