@@ -246,7 +246,7 @@ async fn anchors(shared: Arc<Shared>) -> Outcome {
         (json!(vec![pem.clone(); 8]), None),
         (json!(vec![pem; 9]), Some("at most 8 items")),
         (json!([]), Some("at least 1 items")),
-        (json!(null), Some("Required value")),
+        (json!(null), Some("set anchors, publish or both")),
         (json!([{}]), Some(ONE_SOURCE)),
         (json!([{"configMap": {"name": "root"}, "pem": "x"}]), Some(ONE_SOURCE)),
         (json!([map, {"configMap": {"name": "root"}, "secret": {"name": "root"}}]), Some(ONE_SOURCE)),
@@ -262,7 +262,15 @@ async fn anchors(shared: Arc<Shared>) -> Outcome {
             list => (json!({"anchors": list}), refusal),
         }),
     );
-    check_both(&shared, &rows).await
+    check_both(&shared, &rows).await?;
+    let rows = [
+        (json!({"configMap": {"name": "bundle"}}), None),
+        (json!({"secret": {"name": "bundle", "key": "ca.pem"}}), None),
+        (json!({}), Some("set exactly one of configMap and secret")),
+        (json!({"configMap": {"name": "a"}, "secret": {"name": "b"}}), Some("set exactly one of configMap and secret")),
+        (json!({"configMap": {"name": "A"}}), Some("must be an object's name")),
+    ];
+    check_both(&shared, &field("trust/publish", rows)).await
 }
 
 async fn durations(shared: Arc<Shared>) -> Outcome {

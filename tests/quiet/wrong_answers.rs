@@ -28,6 +28,7 @@ pub fn add(suite: &mut Suite) {
         .add("a certificate of the right CA with other names or as a CA fails its request, and no other", not_as_asked);
     suite.add("a certificate that the right CA cannot have meant is not believed", not_believed);
     suite.add("a certificate of another CA, or with another chain, is not believed", no_path);
+    suite.add("other usages and lifetimes than asked for are told, refused or not believed", usages_and_lifetimes);
     suite.add("an answer that is garbled is not believed", garbled);
     suite.add("an answer that is only untidy is used, and what is published is tidy", untidy);
 }
@@ -306,7 +307,6 @@ async fn untidy(shared: Arc<Shared>) -> Outcome {
 }
 
 /// Certificates of the right CA and with the right names whose lifetime or usages are not what was asked for.
-#[expect(dead_code, reason = "it waits for the checks of usages and lifetimes (CONTRACT.md §6); then `add` names it")]
 async fn usages_and_lifetimes(shared: Arc<Shared>) -> Outcome {
     let wrong = Wrong::new(&shared, "usages").await?;
     let signer = &wrong.signer;
@@ -332,7 +332,7 @@ async fn usages_and_lifetimes(shared: Arc<Shared>) -> Outcome {
         ("server-only-refused", "Enforce", signer.action(server_only), "client auth"),
         ("no-key-usage", "Warn", signer.action(no_key_usage), "digital signature"),
         ("no-key-usage-refused", "Enforce", signer.action(no_key_usage), "digital signature"),
-        ("short-life", "Enforce", signer.action(short), "a third"),
+        ("short-life", "Enforce", signer.action(short), "cuts lifetimes"),
     ];
     for (name, usages, action, words) in rows {
         let (corner, at) = (&wrong.table.corner, wrong.table.at(name));
