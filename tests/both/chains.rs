@@ -164,7 +164,7 @@ pub async fn keys_and_names(peers: Peers<'_>) -> Result<()> {
     let keys = [
         ("ec", csr.clone().ec()?, "id-ecPublicKey"),
         ("rsa", csr.clone().rsa(2048).await?, "rsaEncryption"),
-        ("ed25519", csr.clone().ed25519()?, "ED25519"),
+        ("ed25519", csr.clone().ed25519().await?, "ED25519"),
     ];
     for (name, pair, algorithm) in keys {
         let object = peers.issued(&issuing, name, &pair).await.context(name)?;

@@ -33,7 +33,7 @@ async fn keys() -> Result<[(&'static str, KeyAndCsr); 3]> {
         let names = names.email("web@verbatim.example").organization("Literal Inc.");
         names.subject(OrganizationalUnitName, "Mesh").subject(CountryName, "CH")
     };
-    Ok([("ec", csr().ec()?), ("rsa", csr().rsa(2048).await?), ("ed25519", csr().ed25519()?)])
+    Ok([("ec", csr().ec()?), ("rsa", csr().rsa(2048).await?), ("ed25519", csr().ed25519().await?)])
 }
 
 async fn verbatim(shared: Arc<Shared>) -> Outcome {

@@ -175,11 +175,17 @@ async fn not_believed(shared: Arc<Shared>) -> Outcome {
     let signer = &wrong.signer;
     let foreign = signer.sign(&names("foreign-key").ec()?.csr_pem, |_| ())?;
     let second = Arc::clone(signer);
+    let other = signer.sign(&names("other").ec()?.csr_pem, |_| ())?;
     let own = signer.chain().swap_remove(0);
     let cannot_be_read = &["its certificate is no PEM certificate"];
     let rows: Vec<Row> = vec![
         ("foreign-key", certificate(move |_| foreign.clone().into()), StopsIssuer(&["another key"])),
         ("ca-itself", certificate(move |_| own.clone().into()), StopsIssuer(&["another key"])),
+        (
+            "second-leaf",
+            certificate(move |right| format!("{right}\n{other}").into()),
+            StopsIssuer(&["several end-entity certificates"]),
+        ),
         (
             "two-leaves",
             Action::patch_with(move |seen, answer| {
@@ -188,7 +194,7 @@ async fn not_believed(shared: Arc<Shared>) -> Outcome {
                 let first = first.unwrap_or_default();
                 answer["data"]["certificate"] = format!("{first}{}", right.as_str().unwrap_or_default()).into();
             }),
-            StopsIssuer(&["another key"]),
+            StopsIssuer(&["several end-entity certificates"]),
         ),
         (
             "expired",
@@ -279,12 +285,11 @@ async fn untidy(shared: Arc<Shared>) -> Outcome {
     let wrong = Wrong::new(&shared, "untidy").await?;
     let corner = &wrong.table.corner;
     let stranger = WrongSigner::new("stranger")?.chain();
-    let (ca, other) = (wrong.signer.chain(), wrong.signer.sign(&names("other").ec()?.csr_pem, |_| ())?);
+    let ca = wrong.signer.chain();
     let shuffled: Vec<_> = ca.iter().chain(&stranger).chain(&ca).rev().cloned().collect();
     let rows: Vec<(&str, Action)> = vec![
         // What every row above starts from: without its one fault it would be published.
         ("nothing-wrong", wrong.signer.action(|_| ())),
-        ("second-leaf", certificate(move |right| format!("{right}\n{other}").into())),
         ("text-around", certificate(|right| format!("Subject: x\n\n{right}\nand rubbish behind\n").into())),
         ("windows", certificate(|right| right.replace('\n', "\r\n").into())),
         ("shuffled", chain(shuffled)),
@@ -346,9 +351,9 @@ async fn usages_and_lifetimes(shared: Arc<Shared>) -> Outcome {
             continue;
         }
         is_issued(&request.ready(SOON).await?, corner.recipe.root_pem()).await?;
-        let events = corner.events(name).await?;
-        let warned = |event: &Value| event["type"] == "Warning" && event["note"].to_string().contains(words);
-        ensure!(events.iter().any(warned), "{name}: {events:?}");
+        let reason = if name == "short-life" { "LifetimeShortened" } else { "UsagesMissing" };
+        let event = corner.event(name, reason).await.context(name)?;
+        ensure!(event["type"] == "Warning" && event["note"].to_string().contains(words), "{name}: {event}");
     }
     Ok(())
 }

@@ -100,9 +100,9 @@ impl Csr {
         self.with_key(KeyPair::generate().context("making an EC key")?)
     }
 
-    /// Signs it with a new Ed25519 key.
-    pub fn ed25519(self) -> Result<KeyAndCsr> {
-        self.with_key(KeyPair::generate_for(&rcgen::PKCS_ED25519).context("making an Ed25519 key")?)
+    /// Signs it with a new Ed25519 key, written so that openssl reads it too.
+    pub async fn ed25519(self) -> Result<KeyAndCsr> {
+        self.with_key_pem(&openssl::run(&["genpkey", "-algorithm", "ED25519"]).await?)
     }
 
     /// Signs it with a new RSA key.
