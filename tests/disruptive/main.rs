@@ -1,7 +1,7 @@
 //! The disruptive suite: what happens when Vault, the API server, the network or we ourselves fail in the middle of something.
 //! Each trial has a control plane, an OpenBao and a controller of its own, so that it may break them; two trials run at a time.
 
-#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a suite talks to the person who runs it")]
+#![allow(clippy::print_stderr, reason = "a suite talks to the person who runs it")]
 #![allow(clippy::indexing_slicing, reason = "an index into a JSON value that is not there gives null")]
 #![allow(clippy::disallowed_methods, reason = "a trial measures how long things take")]
 
@@ -9,12 +9,10 @@ use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::{Arguments, Trial};
 use testenv::Run;
 use tokio::runtime::Runtime;
 
-#[path = "../both/chains.rs"]
-mod both;
 mod disturbances;
 mod late_writes;
 mod outages;
@@ -23,7 +21,6 @@ mod permissions;
 mod roots;
 mod settings;
 mod support;
-mod vault;
 
 /// How many trials run side by side: each starts four processes and more.
 const AT_ONCE: usize = 2;
@@ -36,8 +33,6 @@ struct Suite {
     runtime: Arc<Runtime>,
     run: Run,
     trials: Vec<Trial>,
-    /// Why those that are being added cannot run.
-    skipped: Option<&'static str>,
 }
 
 impl Suite {
@@ -45,16 +40,9 @@ impl Suite {
     where
         F: Future<Output = Outcome> + 'static,
     {
-        let (runtime, run, skipped) = (Arc::clone(&self.runtime), self.run.clone(), self.skipped);
-        let trial = move || {
-            if let Some(reason) = skipped {
-                println!("skipped, because {reason}");
-                return Ok(Completion::ignored_with(reason));
-            }
-            let outcome = runtime.block_on(trial(run));
-            outcome.map(|()| Completion::Completed).map_err(|error| format!("{error:#}").into())
-        };
-        self.trials.push(Trial::ignorable_test(sentence, trial));
+        let (runtime, run) = (Arc::clone(&self.runtime), self.run.clone());
+        let trial = move || runtime.block_on(trial(run)).map_err(|error| format!("{error:#}").into());
+        self.trials.push(Trial::test(sentence, trial));
     }
 }
 
@@ -73,7 +61,7 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     arguments.test_threads = arguments.test_threads.or(Some(AT_ONCE));
     let run = Run::start("disruptive")?;
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
-    let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new(), skipped: None };
+    let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
     late_writes::add(&mut suite);
     outages::add(&mut suite);
     peers::add(&mut suite);
@@ -81,7 +69,6 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     roots::add(&mut suite);
     settings::add(&mut suite);
     disturbances::add(&mut suite);
-    vault::add(&mut suite);
     let Suite { trials, run: shared, .. } = suite;
     let conclusion = libtest_mimic::run(&arguments, trials);
     let failed = conclusion.has_failed();

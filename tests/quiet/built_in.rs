@@ -10,7 +10,7 @@ use testenv::{
     Action, Chain, Created, Csr, Issuer, IssuerRef, Request, WrongSigner, ca_of, certificate_of, eventually, openssl,
 };
 
-use crate::both::{self, Second};
+use crate::chains::{Second, twice};
 use crate::midflight::is_sign;
 use crate::replayed::Table;
 use crate::support::{Corner, SOON, ready_of, says};
@@ -181,7 +181,7 @@ async fn root_missing(shared: Arc<Shared>) -> Outcome {
 async fn branches(shared: Arc<Shared>) -> Outcome {
     const BROKEN: &str = "certificate chain is malformed or broken";
     for (name, second) in [("built-in-crossed", Second::CrossSigned), ("built-in-reissued", Second::Reissued)] {
-        let made = both::twice(&shared.plane.bao, name, second).await?;
+        let made = twice(&shared.plane.bao, name, second).await?;
         let corner = Corner::around(&shared, name, made.recipe).await?;
         let asked = Asked::new(&Arc::new(Table::around(corner).await?), name)?;
         let answer = asked.recorded().await?;

@@ -25,7 +25,7 @@ pub fn add(suite: &mut Suite) {
     suite.add("an RSA request with a common name, DNS and IP names is signed", rsa);
     suite.add("serverName is the name that the server's certificate must hold", server_name);
     suite.add("a leading slash and v1 in the path are dropped", leading_v1);
-    suite.add("a Vault namespace is used for login and signing", vault_namespace);
+    suite.add_for_openbao("a Vault namespace is used for login and signing", vault_namespace);
     suite.add("Open Service Mesh's provider gets twenty one-second certificates in a row and one of 24 hours", osm);
 }
 

@@ -35,7 +35,8 @@ async fn four_steps(shared: Arc<Shared>) -> Outcome {
     let corner = Corner::with_chain(&shared, "rotation", Chain::IntermediateOnly).await?;
     let old = corner.recipe.root_pem();
     let (new, new_ca) = second_hierarchy(&corner).await?;
-    let trust = json!({"anchors": [{"configMap": {"name": "mesh-root"}}]});
+    let publish = json!({"configMap": {"name": "mesh-bundle"}});
+    let trust = json!({"anchors": [{"configMap": {"name": "mesh-root"}}], "publish": publish});
     let trusted = async |pem: &str| corner.kube().config_map("rotation", "mesh-root", &[("ca.crt", pem)]).await;
 
     trusted(old).await?;
@@ -80,11 +81,18 @@ async fn in_force(corner: &Corner, issuing: &Issuing, roots: &[&str]) -> Result<
     shows_anchors(&object, roots).await
 }
 
-/// A workload that asks now.
+/// A workload that asks now. What was published for the mesh to read is what it is told to trust.
 async fn workload(corner: &Corner, name: &str) -> Result<Workload> {
     let pair = Csr::workload("rotation", name).dns(NAME).ec()?;
     let request = corner.request(name, &pair.csr_pem).create(corner.kube()).await?;
     let object = request.reason("Issued", SOON).await?;
+    let ca = ca_of(&object)?;
+    let bundle = "/api/v1/namespaces/rotation/configmaps/mesh-bundle";
+    corner
+        .kube()
+        .wait(bundle, AT_ONCE, |bundle| bundle["data"]["ca.crt"] == ca.as_str())
+        .await
+        .context(name.to_owned())?;
     Ok(Workload { key: pair.key_pem, chain: certificate_of(&object)?, bundle: ca_of(&object)? })
 }
 

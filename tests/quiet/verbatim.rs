@@ -17,7 +17,7 @@ pub fn add(suite: &mut Suite) {
     suite.add("usages that a role does not give are told, or refused where they are enforced", usages);
     suite.add("lifetimes cut by a role are told, and below a third the issuer says so for as long", shortened);
     suite.add("a CA that signs after its own end is named, and nothing is written", truncated);
-    suite.add("OpenBao's CEL roles sign, refuse in their own words, and are probed", cel);
+    suite.add_for_openbao("OpenBao's CEL roles sign, refuse in their own words, and are probed", cel);
 }
 
 /// `update` on this path alone.

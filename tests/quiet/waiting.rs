@@ -72,7 +72,8 @@ async fn secret_corrected(shared: Arc<Shared>) -> Outcome {
     corner.kube().secret("secret-corrected", "late", &[("secretId", "00000000-0000-0000-0000-000000000000")]).await?;
     let issuing = corner.issuer_without_secret().create(corner.kube()).await?;
     let ready = issuing.reason("LoginRefused", SOON).await?;
-    says(&ready["message"], &["auth/approle/login", "400: invalid role or secret ID", "roleId", "secretRef"])?;
+    let words = if corner.bao().is_vault() { "400: invalid secret id" } else { "400: invalid role or secret ID" };
+    says(&ready["message"], &["auth/approle/login", words, "secretRef"])?;
     let event = corner.event("vault", "LoginRefused").await?;
     ensure!(event["type"] == "Warning" && event["note"] == ready["message"], "{event}");
     let request = corner.ask("web").await?;

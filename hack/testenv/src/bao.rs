@@ -33,6 +33,7 @@ pub struct Bao {
     audit: BaoAudit,
     token: Option<String>,
     namespace: Option<String>,
+    vault: bool,
     client: reqwest::Client,
 }
 
@@ -50,6 +51,11 @@ impl Bao {
     /// The CA behind its TLS certificate, PEM.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
+    }
+
+    /// Whether it is HashiCorp Vault.
+    pub fn is_vault(&self) -> bool {
+        self.vault
     }
 
     /// The process.

@@ -64,6 +64,11 @@ impl BaoAudit {
         BaoAudit(path)
     }
 
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// The end of the log, for [`BaoAudit::since`].
     pub fn mark(&self) -> Result<Mark> {
         end_of(&self.0).map(Mark)

@@ -28,6 +28,8 @@ pub struct Options {
     pub selectable_fields: bool,
     /// OpenBao on raft storage, so that it can be killed and restarted.
     pub raft: bool,
+    /// HashiCorp Vault in OpenBao's place.
+    pub vault: bool,
 }
 
 impl Default for Options {
@@ -39,6 +41,7 @@ impl Default for Options {
             webhook: true,
             selectable_fields: true,
             raft: false,
+            vault: false,
         }
     }
 }
@@ -76,7 +79,7 @@ impl ControlPlane {
         let (kubernetes, rendered, bao) = tokio::try_join!(
             kubernetes::start(run, &folder, &server, &options.apiserver_flags),
             cert_manager::render(run, options.selectable_fields),
-            Bao::start(run, BaoOptions { raft: options.raft }),
+            Bao::start(run, BaoOptions { raft: options.raft, vault: options.vault }),
         )?;
         let kube = Kube::new(run, &folder, &kubernetes.url, &kubernetes.admin_token)?;
         rendered.install(&kube).await?;

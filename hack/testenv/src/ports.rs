@@ -31,17 +31,4 @@ impl Ports {
         }
         bail!("no free port between {FIRST} and {}", FIRST + COUNT)
     }
-
-    /// The first of two neighbouring ports.
-    pub(crate) fn free_pair(&self) -> Result<u16> {
-        let mut before = self.free()?;
-        for _ in 0..500 {
-            let next = self.free()?;
-            if before.checked_add(1) == Some(next) {
-                return Ok(before);
-            }
-            before = next;
-        }
-        bail!("no two neighbouring free ports from {FIRST} on")
-    }
 }

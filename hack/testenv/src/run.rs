@@ -74,11 +74,6 @@ impl Run {
         self.0.ports.free()
     }
 
-    /// A port as by [`Run::port`] whose next one is free and nobody else's as well.
-    pub fn port_pair(&self) -> Result<u16> {
-        self.0.ports.free_pair()
-    }
-
     /// A new folder for one group of peers.
     pub fn new_folder(&self, name: &str) -> Result<PathBuf> {
         let number = self.0.folders_made.fetch_add(1, Ordering::Relaxed);

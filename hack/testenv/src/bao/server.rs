@@ -14,13 +14,14 @@ use crate::run::Run;
 use crate::wait::eventually;
 
 const ANSWERS: [u16; 4] = [200, 429, 501, 503];
-const VAULT_TOKEN: &str = "root-of-the-vault-dev-server";
 
 /// How a server differs from the usual one.
 #[derive(Clone, Debug, Default)]
 pub struct BaoOptions {
     /// Raft storage, so that it survives [`Bao::restart`]; otherwise it lives in memory.
     pub raft: bool,
+    /// HashiCorp Vault 1.14 in OpenBao's place, built when it is not cached.
+    pub vault: bool,
 }
 
 impl Bao {
@@ -31,17 +32,22 @@ impl Bao {
         let address = format!("https://127.0.0.1:{}", ports[0]);
         let audit = folder.join("audit.jsonl");
         let config = folder.join("config.hcl");
-        std::fs::write(&config, configuration(run, &folder, ports, &audit, options.raft)?)
-            .context("writing config.hcl")?;
+        let text = configuration(run, &folder, ports, &options)?;
+        std::fs::write(&config, text + &audit_device(&audit, options.vault)).context("writing config.hcl")?;
+        let program = match options.vault {
+            false => run.programs().path("bao"),
+            true => tokio::task::spawn_blocking(Programs::with_vault).await.context("building Vault")??.path("vault"),
+        };
         let recipe = Recipe {
-            name: "openbao".into(),
-            program: run.programs().path("bao"),
+            name: if options.vault { "vault" } else { "openbao" }.into(),
+            program,
             args: vec!["server".into(), format!("-config={}", config.display())],
             env: Vec::new(),
             folder,
             ready: Ready { url: format!("{address}/v1/sys/health"), statuses: ANSWERS.into() },
         };
         let mut bao = Bao::new(run, Peer::start(run, recipe).await?, address, audit)?;
+        bao.vault = options.vault;
         bao.plain_address = Some(format!("http://127.0.0.1:{}", ports[1]));
         let made = bao.call("PUT", "sys/init", Some(&json!({"secret_shares": 1, "secret_threshold": 1}))).await?;
         let made = made.ok("initialising OpenBao")?;
@@ -49,36 +55,11 @@ impl Bao {
         bao.unseal_key = Some(run.secrets().add("OpenBao's unseal key", text(&made["keys_base64"][0])?));
         bao.token = Some(run.secrets().add("OpenBao's root token", text(&made["root_token"])?));
         bao.unseal().await?;
+        if options.vault {
+            let device = json!({"type": "file", "options": {"file_path": bao.audit.path(), "log_raw": "true"}});
+            bao.call("PUT", "sys/audit/file", Some(&device)).await?.ok("declaring Vault's audit log")?;
+        }
         Ok(bao)
-    }
-
-    /// Starts HashiCorp Vault 1.14 in dev mode (plain http), built when it is not cached.
-    pub async fn start_vault(run: &Run) -> Result<Bao> {
-        let programs = tokio::task::spawn_blocking(Programs::with_vault).await.context("building Vault")??;
-        let folder = run.new_folder("vault")?;
-        // A dev server takes the next port as well, for its cluster.
-        let port = run.port_pair()?;
-        let address = format!("http://127.0.0.1:{port}");
-        let audit = folder.join("audit.jsonl");
-        let recipe = Recipe {
-            name: "vault".into(),
-            program: programs.path("vault"),
-            args: vec![
-                "server".into(),
-                "-dev".into(),
-                format!("-dev-root-token-id={VAULT_TOKEN}"),
-                format!("-dev-listen-address=127.0.0.1:{port}"),
-                "-dev-no-store-token".into(),
-            ],
-            env: Vec::new(),
-            folder,
-            ready: Ready::at(format!("{address}/v1/sys/health")),
-        };
-        let mut vault = Bao::new(run, Peer::start(run, recipe).await?, address, audit.clone())?;
-        vault.token = Some(run.secrets().add("Vault's root token", VAULT_TOKEN));
-        let device = json!({"type": "file", "options": {"file_path": audit, "log_raw": "true"}});
-        vault.call("PUT", "sys/audit/file", Some(&device)).await?.ok("declaring Vault's audit log")?;
-        Ok(vault)
     }
 
     /// Seals it: everything is answered 503 from here on.
@@ -113,15 +94,16 @@ impl Bao {
             audit: BaoAudit::new(audit),
             token: None,
             namespace: None,
+            vault: false,
             client: run.authority().client()?,
         })
     }
 }
 
-fn configuration(run: &Run, folder: &Path, ports: [u16; 3], audit: &Path, raft: bool) -> Result<String> {
+fn configuration(run: &Run, folder: &Path, ports: [u16; 3], options: &BaoOptions) -> Result<String> {
     let identity = run.authority().identity(folder, "openbao", &["localhost", "127.0.0.1"])?;
     let [tls, plain, cluster] = ports;
-    let storage = if raft {
+    let storage = if options.raft {
         let data = folder.join("raft");
         std::fs::create_dir_all(&data).context("making the raft folder")?;
         format!(
@@ -134,8 +116,17 @@ fn configuration(run: &Run, folder: &Path, ports: [u16; 3], audit: &Path, raft: 
         "api_addr = \"https://127.0.0.1:{tls}\"\n{storage}\
          listener \"tcp\" {{\n  address = \"127.0.0.1:{tls}\"\n  cluster_address = \"127.0.0.1:{cluster}\"\n  \
          tls_cert_file = {:?}\n  tls_key_file = {:?}\n}}\n\
-         listener \"tcp\" {{\n  address = \"127.0.0.1:{plain}\"\n  cluster_address = \"127.0.0.1:{cluster}\"\n  tls_disable = true\n}}\n\
-         audit \"file\" \"to-file\" {{\n  options {{\n    file_path = {audit:?}\n    log_raw = \"true\"\n  }}\n}}\n",
+         listener \"tcp\" {{\n  address = \"127.0.0.1:{plain}\"\n  cluster_address = \"127.0.0.1:{cluster}\"\n  tls_disable = true\n}}\n",
         identity.certificate_path, identity.key_path,
     ))
+}
+
+/// OpenBao declares its audit log in its configuration, and Vault by a call; Vault moreover wants to lock its memory.
+fn audit_device(audit: &Path, vault: bool) -> String {
+    if vault {
+        return "disable_mlock = true\n".to_owned();
+    }
+    format!(
+        "audit \"file\" \"to-file\" {{\n  options {{\n    file_path = {audit:?}\n    log_raw = \"true\"\n  }}\n}}\n"
+    )
 }
