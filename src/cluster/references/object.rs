@@ -35,6 +35,9 @@ const OPENING: Duration = Duration::from_secs(3);
 const SHORT: Duration = Duration::from_secs(3);
 /// The first pause after a failure; it doubles up to [`POLL`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The pause up to which a refusal is not believed of an object that we could read before: an API server that has just started
+/// answers 403 to everybody until it has read its roles.
+const STARTING: Duration = Duration::from_secs(4);
 
 /// Keeps one object known.
 pub(super) struct Task {
@@ -51,8 +54,10 @@ enum End {
     Closed,
     /// The API server did not answer, or not as it should.
     Failed(String),
-    /// We may not read the object, or there is no object to wait for: read again in a minute.
+    /// There is no place to watch from: read again in a minute.
     Poll,
+    /// We may not read the object.
+    Forbidden,
     /// We may read the object and not watch it.
     WatchForbidden,
 }
@@ -83,10 +88,15 @@ impl Task {
     async fn rounds(&self) {
         let mut pause = FIRST_PAUSE;
         let mut polls_until_watch = 0;
+        let (mut was_readable, mut refused) = (false, false);
         loop {
             #[expect(clippy::disallowed_methods, reason = "an edge that measures how long its call took")]
             let start = tokio::time::Instant::now();
             let end = self.round(polls_until_watch == 0).await;
+            was_readable |= matches!(end, End::Closed | End::Poll | End::WatchForbidden);
+            if !std::mem::replace(&mut refused, matches!(end, End::Forbidden)) && refused {
+                pause = FIRST_PAUSE;
+            }
             match end {
                 End::Closed if start.elapsed() >= SHORT => {
                     pause = FIRST_PAUSE;
@@ -106,10 +116,19 @@ impl Task {
                     polls_until_watch = u32::saturating_sub(polls_until_watch, 1);
                     sleep(POLL - jitter(POLL / 5)).await;
                 }
+                End::Forbidden => {
+                    if !was_readable || pause > STARTING {
+                        was_readable = false;
+                        (self.deliver)(Delivered::Forbidden);
+                    }
+                    sleep(pause / 2 + jitter(pause)).await;
+                    pause = (pause * 2).min(POLL);
+                }
                 End::WatchForbidden => {
-                    tracing::debug!(object = %self.object, "watching is forbidden; the object is read every minute");
-                    polls_until_watch = POLLS_PER_WATCH;
-                    sleep(POLL - jitter(POLL / 5)).await;
+                    tracing::debug!(object = %self.object, "watching is forbidden; the object is read instead");
+                    polls_until_watch = if pause < POLL { 0 } else { POLLS_PER_WATCH };
+                    sleep(pause - jitter(pause / 5)).await;
+                    pause = (pause * 2).min(POLL);
                 }
             }
         }
@@ -121,8 +140,11 @@ impl Task {
             Ok(read) => read,
             Err(problem) => return End::Failed(problem),
         };
+        if known == Delivered::Forbidden {
+            return End::Forbidden;
+        }
         (self.deliver)(known.clone());
-        if known == Delivered::Forbidden || !may_watch {
+        if !may_watch {
             return End::Poll;
         }
         match self.watches.try_acquire() {
@@ -184,6 +206,7 @@ impl Task {
                 Ok(Ok(None)) => return End::Closed,
                 Ok(Err(error)) => return ended(error),
                 Err(_) if wait == OPENING => match self.get().await {
+                    Ok(Delivered::Forbidden) => return End::Forbidden,
                     Ok(read) => {
                         (self.deliver)(read);
                         wait = lasting;
