@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use vault_mesh_issuer::issuance::words::Words;
 use vault_mesh_issuer::vault::envelope::Envelope;
 use vault_mesh_issuer::vault::table::{Heard, Meaning};
 use vault_mesh_issuer::vault::{answer as reading, envelope};
@@ -182,6 +181,8 @@ impl Walk<'_> {
 
 /// Never to be seen in what an answer gives to people; with characters that each encoding writes differently.
 const SECRET: &str = "hvs.a+b/\"c?";
+/// As it is, in JSON, in a URL, in base64.
+const FORMS: [&str; 4] = [SECRET, "hvs.a+b/\\\"c?", "hvs.a%2Bb%2F%22c%3F", "aHZzLmErYi8iYz8"];
 
 /// A body that Vault might have sent: as an answer to a sign call, as a mount's issuer, and as a refusal of each kind.
 pub fn answer(data: &[u8]) {
@@ -219,8 +220,7 @@ pub fn answer(data: &[u8]) {
 
 fn assert_secretive(text: &str) {
     assert_showable(text);
-    assert_eq!(Words::new(text, &[SECRET]).as_str().contains("[redacted]"), text.contains("[redacted]"), "{text}");
-    assert!(!text.contains(SECRET), "{text}");
+    assert!(!FORMS.iter().any(|form| text.contains(form)), "{text}");
 }
 
 /// What people are shown is short and holds no control character.

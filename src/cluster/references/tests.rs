@@ -61,6 +61,22 @@ impl Server {
         let _ = self.lines.send(line);
     }
 
+    /// Moves the clock to where the next read is due, and waits for that read.
+    async fn a_minute_later(&self) {
+        // What is under way is answered first.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut calls = self.calls.subscribe();
+        let before = calls.borrow().0;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(61)).await;
+        tokio::time::resume();
+        timeout(Duration::from_secs(10), calls.wait_for(|(reads, _)| *reads > before))
+            .await
+            .expect("in time")
+            .expect("server");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
     async fn watches(&self, count: u32) {
         let mut calls = self.calls.subscribe();
         let reached = calls.wait_for(|(_, watches)| *watches >= count);
@@ -238,16 +254,37 @@ async fn reading_alone_suffices_where_watching_is_forbidden() {
     references.want(&issuer("a"), BTreeSet::from([object()]));
     becomes(&references, &mut changes, data(b"one")).await;
     server.watches(1).await;
-    // The next read is due within a minute; the clock is moved there.
-    tokio::time::sleep(Duration::from_millis(100)).await;
     server.value.send_replace(Some("dHdv".to_owned()));
-    let mut calls = server.calls.subscribe();
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(61)).await;
-    tokio::time::resume();
-    timeout(Duration::from_secs(10), calls.wait_for(|(reads, _)| *reads >= 2)).await.expect("in time").expect("server");
+    server.a_minute_later().await;
     becomes(&references, &mut changes, data(b"two")).await;
-    assert_eq!(server.calls.borrow().1, 1, "a forbidden watch is not asked for each minute");
+    // An API server that has just started refuses everybody, so the watch is asked for again; then ever more seldom.
+    for _ in 0..6 {
+        server.a_minute_later().await;
+    }
+    let watches = server.calls.borrow().1;
+    for _ in 0..3 {
+        server.a_minute_later().await;
+    }
+    assert_eq!(server.calls.borrow().1, watches, "a forbidden watch is not asked for each minute");
+}
+
+#[tokio::test]
+async fn a_refusal_of_what_could_be_read_is_believed_when_it_lasts() {
+    let (server, client) = Server::start(Some("b25l")).await;
+    server.may_watch.send_replace(false);
+    let (references, mut changes) = References::start(client);
+    references.want(&issuer("a"), BTreeSet::from([object()]));
+    becomes(&references, &mut changes, data(b"one")).await;
+    server.may_get.send_replace(false);
+    for _ in 0..3 {
+        server.a_minute_later().await;
+        assert_eq!(references.read(&object()), data(b"one"), "the API server may have started a moment ago");
+    }
+    server.a_minute_later().await;
+    becomes(&references, &mut changes, Delivered::Forbidden).await;
+    server.may_get.send_replace(true);
+    server.a_minute_later().await;
+    becomes(&references, &mut changes, data(b"one")).await;
 }
 
 #[tokio::test]
