@@ -79,7 +79,7 @@ async fn attempt(request: &CertificateRequest, context: &Context) -> Result<Issu
     })?;
     rested(request, key, &issuer, &plan, context)?;
     let _turn = issuer.turn(request.namespace()).await;
-    still_wanted(request, key, &issuer, context)?;
+    still_wanted(request, key, &issuer, context).inspect_err(|_| issuer.withdrawn())?;
     let issued = sign(key, &issuer, &plan, &anchors, context).await?;
     context.attempts.keep(request.uid(), Arc::new(issued.clone()));
     if let Some(owner) = request.owner() {
@@ -134,7 +134,7 @@ async fn sign(
     let started = clock::monotonic();
     let elsewhere = plan.path != issuer.config().vault.path;
     let signed = match issuer.signer().sign(plan).await {
-        Ok(answer) => inspect(&answer, plan, anchors, clock::now()),
+        Ok(answer) => inspect(&answer.beside(issuer.mount_certificates()), plan, anchors, clock::now()),
         Err(error) => Err(error),
     };
     let signed = if elsewhere { signed.map_err(aside) } else { signed };

@@ -138,7 +138,7 @@ pub fn checkable(mount: &str, signing: &Certificate, shown: &Shown, configured: 
         | Err(
             PathError::MissingIssuer { .. }
             | PathError::OtherRoot { .. }
-            | PathError::NotACa { .. }
+            | PathError::MayNotSign { .. }
             | PathError::TooManyCertificates(_)
             | PathError::TooManyChecks,
         ) => Ok(()),
@@ -178,7 +178,7 @@ fn end(mount: &str, shown: &Shown, now: Timestamp) -> Result<Certificate, Fault>
             Ok(path) => path.anchor,
             Err(PathError::MissingIssuer { .. } | PathError::OtherRoot { .. }) => return Err(unknown()),
             Err(
-                error @ (PathError::NotACa { .. }
+                error @ (PathError::MayNotSign { .. }
                 | PathError::Unsupported { .. }
                 | PathError::TooManyCertificates(_)
                 | PathError::TooManyChecks),

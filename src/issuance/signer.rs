@@ -55,6 +55,15 @@ pub struct Answer {
     pub request_id: String,
 }
 
+impl Answer {
+    /// With certificates that were seen elsewhere, in case a link is missing from the answer itself.
+    #[must_use]
+    pub fn beside(mut self, certificates: Vec<Certificate>) -> Self {
+        self.others.extend(certificates);
+        self
+    }
+}
+
 /// Whether a check may cost the token a use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe {

@@ -218,6 +218,11 @@ impl<S: Signer> Live<S> {
         self.state().breaker.still_passes()
     }
 
+    /// What the mount showed at the last check.
+    pub fn mount_certificates(&self) -> Vec<Certificate> {
+        self.state().shown.certificates.clone()
+    }
+
     /// A request that was admitted does not go on, for a reason of its own.
     pub fn withdrawn(&self) {
         self.state().breaker.void();

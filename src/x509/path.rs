@@ -73,7 +73,7 @@ pub enum PathError {
     },
     /// The only certificate that signed the last one must not sign.
     #[error("{subject} was signed by {issuer}, which may not sign it: {problem}")]
-    NotACa {
+    MayNotSign {
         /// The last certificate reached.
         subject: String,
         /// The certificate that signed it.
@@ -135,7 +135,7 @@ struct Search<'a> {
     /// (signed, holder of the key) → was it? The leaf has no place in the pool: `None`.
     signed: HashMap<(Option<usize>, usize), bool>,
     unsupported: Option<PathError>,
-    not_a_ca: Option<PathError>,
+    may_not_sign: Option<PathError>,
 }
 
 impl<'a> Search<'a> {
@@ -155,7 +155,7 @@ impl<'a> Search<'a> {
                 holder: *holders.entry(one.name_and_key()).or_insert(place),
             })
             .collect();
-        Ok(Self { leaf, pool, signed: HashMap::new(), unsupported: None, not_a_ca: None })
+        Ok(Self { leaf, pool, signed: HashMap::new(), unsupported: None, may_not_sign: None })
     }
 
     /// The best of all paths. A round makes every trail longer by one certificate, and their length is limited.
@@ -200,7 +200,7 @@ impl<'a> Search<'a> {
                 Some(problem) => {
                     let subject = self.last(trail).subject().to_owned();
                     let issuer = self.pool[place].certificate.subject().to_owned();
-                    self.not_a_ca = Some(PathError::NotACa { subject, issuer, problem });
+                    self.may_not_sign = Some(PathError::MayNotSign { subject, issuer, problem });
                 }
             }
         }
@@ -265,7 +265,7 @@ impl<'a> Search<'a> {
 
     /// What to tell when nothing was found: what could be mended comes before what is merely absent.
     fn dead_end(&self, reached: &[Trail]) -> PathError {
-        if let Some(known) = self.unsupported.as_ref().or(self.not_a_ca.as_ref()) {
+        if let Some(known) = self.unsupported.as_ref().or(self.may_not_sign.as_ref()) {
             return known.clone();
         }
         let last = reached.first().map_or(self.leaf, |trail| self.last(trail));
