@@ -16,7 +16,6 @@ pub use turns::{Turn, Turns};
 use crate::api::{IssuerKey, IssuerKind};
 use crate::issuance::signer::Signer;
 use crate::issuance::triage::Ignored;
-use crate::issuance::trust::Anchors;
 use crate::issuance::verdict::{NotIssued, Waiting};
 
 /// Every issuer that is there, by name.
@@ -46,16 +45,12 @@ impl<S> Default for Issuers<S> {
 }
 
 impl<S: Signer> Issuers<S> {
-    /// The issuer that a request may use now, with the anchors in force. `labels` are those of the request's namespace; none
-    /// where the namespace is not known.
+    /// The issuer that a request may use, if that admits it. `labels` are those of the request's namespace; none where the
+    /// namespace is not known.
     ///
     /// # Errors
     /// What the request waits for.
-    pub fn ready(
-        &self,
-        key: &IssuerKey,
-        labels: Option<&BTreeMap<String, String>>,
-    ) -> Result<(Arc<Live<S>>, Anchors), NotIssued> {
+    pub fn ready(&self, key: &IssuerKey, labels: Option<&BTreeMap<String, String>>) -> Result<Arc<Live<S>>, NotIssued> {
         let waiting = |waiting| NotIssued::Waiting(key.clone(), waiting);
         let shown = self.read();
         let live = match shown.known.get(key) {
@@ -75,8 +70,12 @@ impl<S: Signer> Issuers<S> {
         if !live.was_checked() {
             return Err(NotIssued::Ignored(Ignored::IssuerUnseen));
         }
-        let anchors = live.admit().map_err(waiting)?;
-        Ok((live, anchors))
+        Ok(live)
+    }
+
+    /// Whether this is still the issuer of that name: a change of spec or material puts another in its place.
+    pub fn is_current(&self, key: &IssuerKey, live: &Arc<Live<S>>) -> bool {
+        matches!(self.read().known.get(key), Some(Known::Live(now)) if Arc::ptr_eq(now, live))
     }
 
     /// The issuer made from exactly this origin; otherwise the one that `make` makes takes the place of whatever is there.
@@ -96,7 +95,7 @@ impl<S: Signer> Issuers<S> {
         }
         let made = make().map(Arc::new);
         let known = made.as_ref().map_or(Known::Unseen, |live| Known::Live(Arc::clone(live)));
-        self.write().known.insert(key.clone(), known);
+        self.put(key, known);
         made
     }
 
@@ -118,7 +117,19 @@ impl<S: Signer> Issuers<S> {
 
     /// The issuer is there, and cannot be used.
     pub fn unusable(&self, key: &IssuerKey) {
-        self.write().known.insert(key.clone(), Known::Unusable);
+        self.put(key, Known::Unusable);
+    }
+
+    /// Whether a watch shows it.
+    pub fn is_expected(&self, key: &IssuerKey) -> bool {
+        self.read().known.contains_key(key)
+    }
+
+    /// Only a watch begins what is known of an issuer: one that went while it was looked at does not come back.
+    fn put(&self, key: &IssuerKey, known: Known<S>) {
+        if let Some(slot) = self.write().known.get_mut(key) {
+            *slot = known;
+        }
     }
 
     /// The issuer is gone, and its session with it.

@@ -251,7 +251,7 @@ impl Collector for Issuers {
         page.gauges("ready", "Whether the issuer can sign: 1 yes, 0 no", None, |facts| Some(i64::from(facts.ready)))?;
         let help = "End of validity of the signing CA's certificate, in seconds since 1970";
         page.gauges("ca_not_after", help, Some(&Unit::Seconds), |facts| facts.ca_not_after.map(Timestamp::as_second))?;
-        let help = "End of validity of the Vault token in use, in seconds since 1970";
+        let help = "End of validity of a static Vault token that may look at itself, in seconds since 1970";
         page.gauges("token_not_after", help, Some(&Unit::Seconds), |facts| {
             facts.token_not_after.map(Timestamp::as_second)
         })?;

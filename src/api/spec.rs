@@ -277,7 +277,7 @@ pub struct AllowCaSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 9))]
     pub max_path_length: Option<u8>,
-    /// The longest lifetime of a CA certificate; a longer one fails. Defaults to certificates.maxDuration.
+    /// The longest lifetime of a CA certificate; a longer one fails. Defaults to certificates.maxDuration; without either only the mount's own maximum bounds it, so set one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]+([.][0-9]+)?(h|m|s|ms))+$') && duration(self) >= duration('1s')").message("must be a duration of at least one second, for example 24h"))]

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::api::{IssuerKey, IssuerKind, VaultMeshClusterIssuer, VaultMeshIssuer};
 use crate::cli::RunArgs;
@@ -177,8 +177,9 @@ fn read(context: &Arc<Context>, stores: Stores) -> (Streams, Shown) {
     }
     let mut tell = tell.into_iter();
     let forgetful = Arc::clone(context);
+    // Told after the store has let it go, so that whoever looks there and finds it can still be told.
     let requests = watches::tell_gone(
-        watches::unfinished(watches::requests(context.client.clone())),
+        watches::unfinished(watches::requests(context.client.clone())).reflect(stores.requests),
         |request| request.uid().to_owned(),
         move |gone| match gone {
             Gone::One(uid) => forgetful.attempts.forget(&uid),
@@ -188,9 +189,11 @@ fn read(context: &Arc<Context>, stores: Stores) -> (Streams, Shown) {
     let relabelled =
         watches::settled(watches::namespaces(context.client.clone()).reflect(stores.namespaces), tell.next())
             .predicate_filter(predicates::labels, Default::default())
-            .filter_map(async |namespace| namespace.ok().and_then(|namespace| namespace.metadata.name));
+            .filter_map(async |namespace| {
+                namespace.inspect_err(|error| warn!("namespaces: {error}")).ok()?.metadata.name
+            });
     let streams = Streams {
-        requests: watches::settled(requests.reflect(stores.requests), tell.next()).boxed(),
+        requests: watches::settled(requests, tell.next()).boxed(),
         relabelled: relabelled.boxed(),
         namespaced: read_issuers(context, tell.next()),
         cluster: read_issuers(context, tell.next()),

@@ -20,6 +20,8 @@ struct Attempt {
     /// Approved and unfinished: it counts as pending.
     pending: bool,
     answer: Option<Answered>,
+    /// The end of the pause before the next try. Our own `Pending` comes back as an event, which must not end it.
+    rests_until: Option<Timestamp>,
 }
 
 /// What became of the answer to a request.
@@ -40,7 +42,7 @@ impl Attempts {
             return attempt.history;
         }
         let history = History { first_seen: now, tries: 0, approval_missed: false };
-        attempts.insert(uid.to_owned(), Attempt { history, pending: false, answer: None });
+        attempts.insert(uid.to_owned(), Attempt { history, pending: false, answer: None, rests_until: None });
         history
     }
 
@@ -62,9 +64,23 @@ impl Attempts {
         });
     }
 
-    /// An attempt failed and will be repeated.
-    pub fn failed(&self, uid: &str) {
-        self.with(uid, |attempt| attempt.history.tries = attempt.history.tries.saturating_add(1));
+    /// An attempt failed and will be repeated after a pause.
+    pub fn failed(&self, uid: &str, pause: Duration, now: Timestamp) {
+        self.with(uid, |attempt| {
+            attempt.history.tries = attempt.history.tries.saturating_add(1);
+            attempt.rests_until = now.checked_add(pause).ok();
+        });
+    }
+
+    /// What is left of the pause before the next try.
+    pub fn rests(&self, uid: &str, now: Timestamp) -> Option<Duration> {
+        let until = self.lock().get(uid)?.rests_until.filter(|until| *until > now)?;
+        Some(until.duration_since(now).unsigned_abs())
+    }
+
+    /// What it waited for has changed: the pause is over.
+    pub fn woken(&self, uid: &str) {
+        self.with(uid, |attempt| attempt.rests_until = None);
     }
 
     /// The request waits to be signed.
@@ -120,9 +136,23 @@ mod tests {
         assert_eq!(attempts.pending(now).0, 1);
         attempts.forget("uid");
         attempts.waits("uid");
-        attempts.failed("uid");
+        attempts.failed("uid", Duration::from_secs(2), now);
         attempts.approval_missed("uid");
         attempts.written("uid");
         assert_eq!(attempts.lock().len(), 0);
+    }
+
+    #[test]
+    fn a_pause_lasts_unless_something_has_changed() {
+        let (attempts, now) = (Attempts::default(), Timestamp::UNIX_EPOCH);
+        attempts.history("uid", now);
+        let pause = Duration::from_secs(2);
+        assert_eq!(attempts.rests("uid", now), None);
+        attempts.failed("uid", pause, now);
+        assert_eq!(attempts.rests("uid", now), Some(pause));
+        assert_eq!(attempts.rests("uid", now + pause), None);
+        attempts.woken("uid");
+        assert_eq!(attempts.rests("uid", now), None);
+        assert_eq!(attempts.history("uid", now).tries, 1);
     }
 }

@@ -93,7 +93,14 @@ pub fn forget(kind: IssuerKind, gone: Gone<IssuerKey>, context: &Context) {
 
 async fn reconcile<K: Issuer>(issuer: Arc<K>, context: Arc<Context>) -> Result<Action, WriteError> {
     let key = key(issuer.as_ref());
-    let live = match settle(issuer.as_ref(), &key, &context) {
+    let settled = settle(issuer.as_ref(), &key, &context);
+    // It may have gone between the event and now; what was begun for it ends with it.
+    if !context.issuers.is_expected(&key) {
+        context.references.want(&key, BTreeSet::new());
+        context.metrics.forget(&key);
+        return Ok(Action::await_change());
+    }
+    let live = match settled {
         Ok(live) => live,
         Err(Unsettled::NotYet) => return Ok(Action::await_change()),
         Err(Unsettled::Fault(fault)) => {

@@ -78,6 +78,10 @@ pub async fn publish<K: IssuerResource>(
         Step::Wait => return (Publication::AsWritten, None),
         Step::Nothing => Ok(()),
         Step::Refuse(why) => Err(why),
+        // Whoever else writes the key by force would otherwise be answered as fast as the API server allows.
+        Step::Write if context.publishers.has_just_taken(key, &entry, clock::now()) => {
+            return (Publication::AsWritten, Some(PAUSE));
+        }
         Step::Write => write(Attempt { entry: entry.clone(), seen }, key, context).await,
     };
     match outcome {
@@ -93,12 +97,16 @@ fn are_recorded<K: IssuerResource>(anchors: &Anchors, issuer: &K) -> bool {
 
 /// One attempt, if it is not the last one in vain once more.
 async fn write(attempt: Attempt, key: &IssuerKey, context: &Context) -> Result<(), Unpublished> {
-    let target = &attempt.entry.target;
     if let Some(why) = context.publishers.in_vain(key, &attempt, clock::now()) {
         return Err(why);
     }
     match apply_or_take(&attempt, key, context).await {
-        Ok(()) => info!(issuer = %key, %target, "published the trust anchors in force"),
+        Ok(by_force) => {
+            info!(issuer = %key, target = %attempt.entry.target, "published the trust anchors in force");
+            if by_force {
+                context.publishers.took(key, attempt.entry, clock::now());
+            }
+        }
         Err(why) => {
             context.publishers.failed(key, attempt, why.clone(), clock::now());
             return Err(why);
@@ -107,24 +115,26 @@ async fn write(attempt: Attempt, key: &IssuerKey, context: &Context) -> Result<(
     Ok(())
 }
 
-/// An apply, and another with force where what is in its way may be taken.
+/// An apply, and another with force where what is in its way may be taken. Returns whether it took force.
 async fn apply_or_take(
     Attempt { entry, seen }: &Attempt,
     key: &IssuerKey,
     context: &Context,
-) -> Result<(), Unpublished> {
+) -> Result<bool, Unpublished> {
     let object = &entry.target.object;
+    let mut by_force = false;
     let written = match apply(&context.client, entry, false).await {
         Err(Refusal::Conflict(owners)) => {
             let another = |uid: &str| context.publishers.find(uid, object).filter(|other| other != key);
             entry.may_take(&owners, seen, another)?;
             info!(issuer = %key, target = %entry.target, ?owners, "taking over what belonged to others");
+            by_force = true;
             apply(&context.client, entry, true).await
         }
         other => other,
     };
     let failed = |words| Unpublished::WriteFailed { object: object.clone(), words };
-    written.map_err(|refusal| match refusal {
+    written.map(|()| by_force).map_err(|refusal| match refusal {
         Refusal::Forbidden(words) => {
             Unpublished::WriteForbidden { object: object.clone(), missing: *seen == Delivered::Missing, words }
         }

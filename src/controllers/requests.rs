@@ -55,6 +55,11 @@ pub async fn run(
 async fn reconcile(request: Arc<CertificateRequest>, context: Arc<Context>) -> Result<Action, WriteError> {
     let uid = request.uid();
     let history = context.attempts.history(uid, clock::now());
+    // It may have gone between the event and now, and nobody else would forget it then.
+    if !is_there(&request, &context) {
+        context.attempts.forget(uid);
+        return Ok(Action::await_change());
+    }
     let attempted = AssertUnwindSafe(attempt(&request, &context)).catch_unwind().await;
     let attempted = attempted.unwrap_or_else(|panic| Err(broken(&request, &context, panic.as_ref())));
     let verdict = judge(attempted, &history, uid, clock::now());
@@ -63,21 +68,24 @@ async fn reconcile(request: Arc<CertificateRequest>, context: Arc<Context>) -> R
 
 /// From the request to its certificate; every early exit says why there is none.
 async fn attempt(request: &CertificateRequest, context: &Context) -> Result<Issued, NotIssued> {
-    match context.attempts.answer(request.uid()) {
-        Some(Answered::Kept(issued)) => return Ok(Issued::clone(&issued)),
-        Some(Answered::Written) => return Err(NotIssued::Ignored(Ignored::Written)),
-        None => {}
+    let answer = context.attempts.answer(request.uid());
+    if matches!(answer, Some(Answered::Written)) {
+        return Err(NotIssued::Ignored(Ignored::Written));
     }
     let standing = standing(request);
     let key = triage(&standing)?;
+    if let Some(Answered::Kept(issued)) = answer {
+        return Ok(Issued::clone(&issued));
+    }
+    if let Some(left) = context.attempts.rests(request.uid(), clock::now()) {
+        return Err(NotIssued::Resting(left));
+    }
     context.attempts.waits(request.uid());
     let labels = super::watches::labels(&context.namespaces, request.namespace());
-    let (issuer, anchors) = context.issuers.ready(key, labels.as_ref())?;
-    let plan = policy::plan(&details(request), issuer.config()).map_err(|refusal| {
-        issuer.attempted(Some(&refusal.clone().into()), clock::now());
-        NotIssued::Refused(refusal)
-    })?;
-    rested(request, key, &issuer, &plan, context)?;
+    let issuer = context.issuers.ready(key, labels.as_ref())?;
+    let plan = policy::plan(&details(request), issuer.config()).map_err(NotIssued::Refused)?;
+    rested(request, key, &plan, context)?;
+    let anchors = issuer.admit().map_err(|waiting| NotIssued::Waiting(key.clone(), waiting))?;
     let _turn = issuer.turn(request.namespace()).await;
     still_wanted(request, key, &issuer, context).inspect_err(|_| issuer.withdrawn())?;
     let issued = sign(key, &issuer, &plan, &anchors, context).await?;
@@ -92,35 +100,40 @@ async fn attempt(request: &CertificateRequest, context: &Context) -> Result<Issu
 fn rested(
     request: &CertificateRequest,
     key: &IssuerKey,
-    issuer: &Live<VaultSigner>,
     plan: &SigningRequest,
     context: &Context,
 ) -> Result<(), NotIssued> {
     let pause = request.owner().and_then(|owner| context.brakes.pause(owner, plan.ttl, clock::now()));
-    pause.map_or(Ok(()), |pause| {
-        issuer.withdrawn();
-        Err(NotIssued::Waiting(key.clone(), Waiting::TooOften(pause)))
-    })
+    pause.map_or(Ok(()), |pause| Err(NotIssued::Waiting(key.clone(), Waiting::TooOften(pause))))
 }
 
-/// While a request waits for its turn it may be deleted, its issuer may fail, and we may have to go: none of it costs a sign.
+/// While a request waits for its turn it may be deleted, its issuer may fail or change, and we may have to go: none of it costs a
+/// sign.
 fn still_wanted(
     request: &CertificateRequest,
     key: &IssuerKey,
-    issuer: &Live<VaultSigner>,
+    issuer: &Arc<Live<VaultSigner>>,
     context: &Context,
 ) -> Result<(), NotIssued> {
     if *context.stopped.borrow() {
         return Err(NotIssued::Ignored(Ignored::Stopping));
     }
-    let current = context.requests.get(&ObjectRef::from_obj(request));
-    if current.is_none_or(|current| current.uid() != request.uid()) {
+    if !is_there(request, context) {
         return Err(NotIssued::Ignored(Ignored::Vanished));
+    }
+    // What has taken the issuer's place, or its end, wakes its requests.
+    if !context.issuers.is_current(key, issuer) {
+        return Err(NotIssued::Ignored(Ignored::IssuerUnseen));
     }
     if !issuer.still_admits() {
         return Err(NotIssued::Waiting(key.clone(), Waiting::IssuerNotReady));
     }
     Ok(())
+}
+
+fn is_there(request: &CertificateRequest, context: &Context) -> bool {
+    let current = context.requests.get(&ObjectRef::from_obj(request));
+    current.is_some_and(|current| current.uid() == request.uid())
 }
 
 /// One sign, checked, counted, and told to whoever looks after the issuer.
@@ -181,7 +194,9 @@ async fn carry_out(verdict: &Verdict, request: &CertificateRequest, context: &Co
             after(*look_again)
         }
         Verdict::Wait { look_again, .. } => {
-            context.attempts.failed(request.uid());
+            if let Some(pause) = look_again {
+                context.attempts.failed(request.uid(), *pause, clock::now());
+            }
             after(*look_again)
         }
         Verdict::Deny | Verdict::Fail(_) | Verdict::Issue(_) => Action::await_change(),
@@ -310,7 +325,13 @@ pub fn waiting_for(
     context: Arc<Context>,
 ) -> impl Stream<Item = ObjectRef<CertificateRequest>> + Send + 'static {
     woken.flat_map(move |wake| {
-        select(&context, |request| standing(request).issuer.is_some_and(|issuer| wake.means(&issuer)))
+        select(&context, |request| {
+            let means = standing(request).issuer.is_some_and(|issuer| wake.means(&issuer));
+            if means {
+                context.attempts.woken(request.uid());
+            }
+            means
+        })
     })
 }
 

@@ -2,7 +2,7 @@
 //! extensions as they stand in the CSR: the limits here are the only ones. And what a CA request meets at its own path is no
 //! news about the path that signs leaves.
 
-use super::signer::{Fault, SignError};
+use super::signer::{Fault, Mistrust, Outage, SignError};
 use super::usages::{Usage, names};
 use super::words::Words;
 use crate::api::config::AllowCa;
@@ -111,7 +111,14 @@ pub fn aside(error: SignError) -> SignError {
     match error {
         SignError::Issuer(Fault::SignForbidden { path, words }) => refused(Unfit::Forbidden { path, words }),
         SignError::Issuer(Fault::Mount { path, words, hint }) => refused(Unfit::Path { path, words, hint }),
-        SignError::Untrusted(mistrust) => refused(Unfit::Untrusted(mistrust.to_string())),
+        // No certificate was seen: perhaps somebody else answered, and the next answer is Vault's.
+        SignError::Untrusted(Mistrust::Unreadable { path, problem }) => {
+            Outage::NotVault { server: path, status: 200, hint: problem }.into()
+        }
+        // Another try would sign another CA.
+        SignError::Untrusted(
+            mistrust @ (Mistrust::ForeignKey { .. } | Mistrust::NoPath { .. } | Mistrust::Untimely { .. }),
+        ) => refused(Unfit::Untrusted(mistrust.to_string())),
         other @ (SignError::Issuer(_) | SignError::Request(_) | SignError::Transient(_)) => other,
     }
 }
@@ -123,7 +130,6 @@ fn refused(unfit: Unfit) -> SignError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::issuance::signer::{Mistrust, Outage};
 
     #[test]
     fn what_a_ca_request_meets_elsewhere_is_its_own_unless_it_is_the_login() {

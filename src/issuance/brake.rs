@@ -55,8 +55,8 @@ impl Past {
 
     /// How long a request has to wait that asks for `asked`; none if it may go on. The first two never wait.
     pub fn pause(&self, asked: Duration, now: Timestamp) -> Option<Duration> {
-        let alone = self.before?.checked_add(asked / WINDOW).ok()?;
-        let rested = self.last.checked_add(self.rest()).ok()?;
+        let alone = self.before?.checked_add(asked / WINDOW).unwrap_or(Timestamp::MAX);
+        let rested = self.last.checked_add(self.rest()).unwrap_or(Timestamp::MAX);
         let until = alone.min(rested);
         (until > now).then(|| until.duration_since(now).unsigned_abs())
     }

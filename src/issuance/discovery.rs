@@ -90,7 +90,10 @@ pub fn in_force(
         let picked: Vec<_> = roots.iter().filter(|root| wanted.iter().any(|it| it == root.sha256())).cloned().collect();
         Anchors::discovered(picked).filter(|anchors| anchors.certificates().len() == wanted.len())
     };
-    let recorded = pick(&record.anchors);
+    // One that is past its end need not be shown any more: those that live decide.
+    let is_over = |it: &String| shown.certificates.iter().any(|one| one.sha256() == it && one.not_after() < now);
+    let living: Vec<_> = record.anchors.iter().filter(|it| !is_over(it)).cloned().collect();
+    let recorded = pick(&living);
     let elsewhere = if shown.named {
         match recorded.as_ref().is_some_and(|anchors| leads(shown, anchors)) {
             true => None,
@@ -123,7 +126,8 @@ pub fn in_force(
 pub fn checkable(mount: &str, signing: &Certificate, shown: &Shown, configured: Option<&Anchors>) -> Result<(), Fault> {
     let refuse = |subject: &str, algorithm: &str| {
         let problem = format!("{subject} signs with {algorithm}, which this controller cannot check");
-        let hint = "Use a CA of RSA (2048 to 8192 bits, PKCS#1 v1.5), ECDSA P-256 or P-384, or Ed25519";
+        let hint = "Use a CA of RSA (2048 to 8192 bits, PKCS#1 v1.5), ECDSA P-256 or P-384, or Ed25519; if the role signs with another \
+                    one, name that in spec.vault.path (issuer/<ref>/sign/<role>)";
         Err(Fault::Mount { path: mount.to_owned(), words: Words::new(&problem, &[]), hint: hint.to_owned() })
     };
     if let Some(algorithm) = signing.uncheckable() {
@@ -161,7 +165,8 @@ fn roots(shown: &Shown, known: Option<&Anchors>, now: Timestamp) -> Vec<Certific
 fn leads(shown: &Shown, anchors: &Anchors) -> bool {
     let (certificates, anchors) = (&shown.certificates, anchors.certificates());
     let key = certificates.first().map(Certificate::public_key);
-    let mut issuing = certificates.iter().filter(|one| Some(one.public_key()) == key);
+    // A cross-signed CA has a few certificates, and each costs a search.
+    let mut issuing = certificates.iter().filter(|one| Some(one.public_key()) == key).take(4);
     issuing.any(|one| anchors.contains(one) || path::build(one, certificates, anchors).is_ok())
 }
 
@@ -322,7 +327,8 @@ mod tests {
             format!(
                 "the root changed: pki now leads to CN=Two (sha256 {two}, until 2041-01-01T00:00:00Z), while this issuer has \
                  handed out {one} (SHA-256), so nothing is signed. Put the root that your mesh is to trust into \
-                 spec.trust.anchors, or accept the new one: annotate this issuer with vaultmesh.io/accept-anchors={two}"
+                 spec.trust.anchors, or accept the new one: annotate this issuer with vaultmesh.io/accept-anchors={two}; if the \
+                 mount has been put back, with vaultmesh.io/accept-anchors={one}"
             )
         );
         are_in_force(&scene.switched(), &accepts(waits.clone(), &[&scene.two]), &[&scene.two]);

@@ -13,7 +13,7 @@ use super::usages::Usage;
 use super::words::Words;
 use crate::api::config::Usages as OnMissing;
 use crate::api::vault_path::SignVerb;
-use crate::x509::path;
+use crate::x509::path::{self, PathError};
 use crate::x509::{CERT_SIGN, Certificate, CertificationPath, SubjectAltNames};
 
 /// How far a certificate may lie in the past: Vault's own allowance for clocks that differ (`not_before_duration`). A
@@ -249,7 +249,7 @@ fn check_lifetime(path: &str, answer: &Answer, now: Timestamp) -> Result<(), Mis
     } else {
         return Ok(());
     };
-    Err(Mistrust::Unreadable { path: path.to_owned(), problem })
+    Err(Mistrust::Untimely { path: path.to_owned(), problem })
 }
 
 /// Whether so little of the lifetime was given that renewals come at another pace than anybody expects.
@@ -284,10 +284,14 @@ fn is_over(certificate: &Certificate, now: Timestamp) -> bool {
 }
 
 /// The path to an anchor in force, over CAs whose time is now.
-fn find_path(path: &str, answer: &Answer, anchors: &Anchors, now: Timestamp) -> Result<CertificationPath, Mistrust> {
+fn find_path(path: &str, answer: &Answer, anchors: &Anchors, now: Timestamp) -> Result<CertificationPath, SignError> {
     let alive =
         |list: &[Certificate]| list.iter().filter(|one| untimely(one, now).is_none()).cloned().collect::<Vec<_>>();
     path::build(&answer.leaf, &alive(&answer.others), &alive(anchors.certificates())).map_err(|error| {
+        if let PathError::MayNotSign { of_leaf: true, .. } = &error {
+            let hint = "The CA is restricted to other names or usages: ask for those, or narrow the role".to_owned();
+            return not_as_asked(path, error.to_string(), hint).into();
+        }
         // A path that is there at another time says more than the link that is missing now.
         let other_time = path::build(&answer.leaf, &answer.others, anchors.certificates()).ok();
         let untimely = other_time.and_then(|found| found.issuers().find_map(|issuer| untimely(issuer, now)));
@@ -298,7 +302,7 @@ fn find_path(path: &str, answer: &Answer, anchors: &Anchors, now: Timestamp) -> 
             }
             (None, Origin::Discovered) => (error.to_string(), end(answer)),
         };
-        Mistrust::NoPath { path: path.to_owned(), problem, root }
+        Mistrust::NoPath { path: path.to_owned(), problem, root }.into()
     })
 }
 
@@ -635,7 +639,7 @@ mod tests {
         let answer = scene.answer(scene.ca.leaf_for(&scene.key, &["a"], 2031));
         let before = |seconds| answer.leaf.not_before() - SignedDuration::from_secs(seconds);
         let early = |seconds| match scene.inspect(&answer, &["a"], before(seconds)) {
-            Err(SignError::Untrusted(Mistrust::Unreadable { problem, .. })) => problem,
+            Err(SignError::Untrusted(Mistrust::Untimely { problem, .. })) => problem,
             other => other.map_or_else(|error| error.to_string(), |_| "issued".to_owned()),
         };
         assert_eq!(early(30), "issued");
@@ -644,6 +648,21 @@ mod tests {
             "the certificate begins at 2020-01-01T00:00:00Z and here it is 2019-12-31T23:59:29Z. Compare the clocks of Vault and \
              of this controller"
         );
+    }
+
+    #[test]
+    fn names_that_the_ca_may_not_sign_for_are_the_requests_own_fault() {
+        let scene = Scene::new();
+        let mut answer = scene.answer(scene.ca.leaf_for(&scene.key, &["bank.example"], 2031));
+        let only_services = |ca: &mut CertificateParams| {
+            let permitted_subtrees = vec![rcgen::GeneralSubtree::DnsName("svc".to_owned())];
+            ca.name_constraints = Some(rcgen::NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+        };
+        answer.others = vec![scene.root.root(2040), scene.root.signs_with(&scene.ca, 2035, only_services)];
+        let error = scene.inspect(&answer, &["bank.example"], now()).expect_err("a refusal");
+        let words = error.to_string();
+        assert!(matches!(error, SignError::Request(_)), "{words}");
+        assert!(words.contains("its name constraints do not allow") && words.contains("narrow the role"), "{words}");
     }
 
     #[test]

@@ -79,9 +79,15 @@ fn check_leaf(csr: &Csr, usages: &[&'static Usage], config: &IssuerConfig) -> Re
         SignVerb::SignVerbatim(_) if usages.iter().any(|usage| usage.name == "cert sign") => {
             Err(Refusal::CertSign { field: "spec.usages" })
         }
+        // It would come out as asked for, and then name a CA that did not sign.
+        SignVerb::SignVerbatim(_) if csr.extensions().contains(AUTHORITY_KEY_IDENTIFIER) => {
+            Err(Refusal::Csr("asks for an authorityKeyIdentifier, which only the CA that signs can know".to_owned()))
+        }
         SignVerb::SignVerbatim(_) => Ok(()),
     }
 }
+
+const AUTHORITY_KEY_IDENTIFIER: &str = "2.5.29.35";
 
 /// The longest lifetime that is passed on, and the field that says so.
 struct Longest {
@@ -292,5 +298,11 @@ mod tests {
         refused(planned(by_path(verbatim), false, &[], may_sign), "spec.request asks for the usage cert sign");
         refused(planned(by_path(verbatim), false, &["cert sign"], |_| ()), "spec.usages asks for the usage cert sign");
         assert!(planned(by_path(LEAVES), false, &["cert sign"], may_sign).is_ok(), "the role decides");
+        let names_a_signer = |csr: &mut CertificateParams| {
+            let invented = CustomExtension::from_oid_content(&[2, 5, 29, 35], vec![0x30, 3, 0x80, 1, 7]);
+            csr.custom_extensions = vec![invented];
+        };
+        refused(planned(by_path(verbatim), false, &[], names_a_signer), "asks for an authorityKeyIdentifier");
+        assert!(planned(by_path(LEAVES), false, &[], names_a_signer).is_ok(), "the role decides");
     }
 }

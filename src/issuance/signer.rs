@@ -207,7 +207,7 @@ pub enum Fault {
     #[error(
         "the root changed: {mount} now leads to {root}, while this issuer has handed out {recorded} (SHA-256), so nothing is \
          signed. Put the root that your mesh is to trust into spec.trust.anchors, or accept the new one: annotate this issuer \
-         with {ACCEPT_ANCHORS}={}{remark}", root.sha256
+         with {ACCEPT_ANCHORS}={}; if the mount has been put back, with {ACCEPT_ANCHORS}={recorded}{remark}", root.sha256
     )]
     AnchorsChanged {
         /// The mount that was asked.
@@ -267,6 +267,14 @@ pub enum Outage {
         /// Host and port.
         server: String,
     },
+    /// The certificate would outlive the CA. It concerns this request only: a shorter-lived one may be signed.
+    #[error("{path} would have to sign beyond the end of its CA: {words}. Renew the CA, or ask for a shorter duration")]
+    BeyondCa {
+        /// The API path that was called.
+        path: String,
+        /// Vault's own words.
+        words: Words,
+    },
     /// Another answer that passes: 412, 429, 5xx.
     #[error("Vault at {server} answered {status}: {words}")]
     Status {
@@ -295,6 +303,14 @@ pub enum Mistrust {
     /// Status 200 without a usable certificate in it.
     #[error("Vault's answer at {path} cannot be used: {problem}")]
     Unreadable {
+        /// The API path that was called.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Its time is over, or has not come.
+    #[error("Vault's answer at {path} cannot be used: {problem}")]
+    Untimely {
         /// The API path that was called.
         path: String,
         /// What is wrong with it.

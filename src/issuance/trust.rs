@@ -35,13 +35,22 @@ impl Anchors {
                 refuse(format!("{error}. Put the root certificate that your mesh trusts there, in PEM"))
             })?;
             for (index, certificate) in (1..).zip(&bundle) {
-                check_root(certificate, now)
+                check_root(certificate)
                     .map_err(|problem| refuse(format!("certificate {index}, {}, {problem}", certificate.subject())))?;
             }
             certificates.extend(bundle);
         }
         if certificates.is_empty() {
             let problem = "it names no source. Name at least one, or leave spec.trust out".to_owned();
+            return Err(Fault::Spec { field: "spec.trust.anchors".to_owned(), problem });
+        }
+        // While a root is rotated the old one may end beside the new one, and nothing has to be done about it at once.
+        if let Some(last) = certificates.iter().max_by_key(|one| one.not_after()).filter(|one| one.not_after() < now) {
+            let problem = format!(
+                "none of its roots is valid any more: {} {}. Put the root that your mesh trusts there",
+                last.subject(),
+                ended(last)
+            );
             return Err(Fault::Spec { field: "spec.trust.anchors".to_owned(), problem });
         }
         Ok(Self::new(certificates, Origin::Configured))
@@ -80,7 +89,7 @@ impl Anchors {
 }
 
 /// Why a certificate is no root that a mesh can trust, as the end of a sentence that begins with its subject.
-fn check_root(certificate: &Certificate, now: Timestamp) -> Result<(), String> {
+fn check_root(certificate: &Certificate) -> Result<(), String> {
     let itself = || certificate.verify_signature_by(certificate);
     let issuer = certificate.issuer();
     match (certificate.is_ca(), certificate.names_as_issuer(certificate)) {
@@ -92,7 +101,6 @@ fn check_root(certificate: &Certificate, now: Timestamp) -> Result<(), String> {
         )),
         (true, false) => Err(intermediate(issuer)),
         (true, true) => match itself() {
-            Verification::Valid if certificate.not_after() < now => Err(format!("{}. Remove it", ended(certificate))),
             Verification::Valid => Ok(()),
             Verification::Invalid => Err(intermediate(issuer)),
             Verification::Unsupported(algorithm) => Err(format!(
@@ -160,7 +168,6 @@ mod tests {
             &root.leaf("server", 2035).to_pem(),
             "certificate 1, CN=server, is an end-entity certificate. Put the root above it there, not the certificate of a server (its issuer is CN=Root)",
         );
-        refuses(&root.root(2030).to_pem(), "certificate 1, CN=Root, expired on 2030-01-01T00:00:00Z. Remove it");
         let namesake = root.signs(&Authority::new("Root"), 2035);
         refuses(
             &namesake.to_pem(),
@@ -183,6 +190,19 @@ mod tests {
         refuses(
             &parse_one(PSS_ROOT).to_pem(),
             &format!("certificate 1, CN=PSS Root, is signed with RSA-PSS, {advice}"),
+        );
+    }
+
+    #[test]
+    fn an_expired_root_stays_beside_one_that_lives_and_not_alone() {
+        let (old, new) = (Authority::new("Old").root(2030), Authority::new("New").root(2035));
+        let both = configured(&[&old.to_pem(), &new.to_pem()]).expect("one of them lives");
+        assert_eq!(both.certificates().len(), 2);
+        let words = configured(&[&old.to_pem()]).expect_err("a fault").to_string();
+        assert_eq!(
+            words,
+            "spec.trust.anchors: none of its roots is valid any more: CN=Old expired on 2030-01-01T00:00:00Z. Put the root that \
+             your mesh trusts there"
         );
     }
 

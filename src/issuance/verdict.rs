@@ -27,6 +27,8 @@ pub enum NotIssued {
     Denied,
     /// Something outside the request has to change first.
     Waiting(IssuerKey, Waiting),
+    /// It failed a moment ago, and this much of the pause is left.
+    Resting(Duration),
     /// It can never be signed.
     Refused(Refusal),
 }
@@ -101,6 +103,7 @@ pub fn judge(attempt: Result<Issued, NotIssued>, history: &History, uid: &str, n
         Ok(issued) => Verdict::Issue(Box::new(issued)),
         Err(NotIssued::Ignored(_)) => Verdict::Ignore { look_again: None, notice: None },
         Err(NotIssued::Unapproved(issuer)) => await_approval(&issuer, history, now),
+        Err(NotIssued::Resting(left)) => Verdict::Ignore { look_again: Some(left), notice: None },
         Err(NotIssued::Denied) => Verdict::Deny,
         Err(NotIssued::Refused(refusal)) => Verdict::Fail(refusal),
         Err(NotIssued::Waiting(issuer, waiting)) => Verdict::Wait {

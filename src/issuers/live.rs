@@ -17,7 +17,7 @@ use crate::issuance::discovery::{Record, in_force};
 use crate::issuance::health::{Health, Report};
 use crate::issuance::inspection::Issued;
 use crate::issuance::lifetimes::Lifetimes;
-use crate::issuance::signer::{Fact, Fault, Mistrust, Observation, Probe, Shown, SignError, Signer};
+use crate::issuance::signer::{Fact, Fault, Mistrust, Observation, Outage, Probe, Shown, SignError, Signer};
 use crate::issuance::trust::Anchors;
 use crate::issuance::verdict::Waiting;
 use crate::metrics::IssuerMetrics;
@@ -241,6 +241,11 @@ impl<S: Signer> Live<S> {
             }
             // The authority answered, and refused this request only: that says nothing against it.
             Some(SignError::Request(_)) => state.breaker.void(),
+            // Neither does this; and because such a request asks again, it must not be woken by giving the trial back.
+            Some(SignError::Transient(Outage::BeyondCa { .. })) => {
+                state.breaker.void();
+                false
+            }
             Some(error) => {
                 if let SignError::Untrusted(Mistrust::NoPath { root: Some(root), .. }) = error
                     && let Some(news) = self.ended_at(&mut state, root, now)
@@ -259,7 +264,10 @@ impl<S: Signer> Live<S> {
 
     /// A CA certificate was signed at a path of its own: that shows nothing of the path that signs leaves.
     pub fn attempted_elsewhere(&self) -> bool {
-        self.state().breaker.void()
+        let mut state = self.state();
+        // The anchors have been handed out with it: from now on a change takes a person's word.
+        let confirmed = std::mem::take(&mut state.record.provisional);
+        state.breaker.void() || confirmed
     }
 
     /// A certificate was issued at the issuer's own path. Returns whether its CA is another than the one known to sign, or its
@@ -322,7 +330,8 @@ mod tests {
     use crate::api::material::{Found, Place};
     use crate::api::{IssuerKey, IssuerKind};
     use crate::issuance::health::ReadyReason;
-    use crate::issuance::signer::{Answer, Outage, SigningRequest};
+    use crate::issuance::signer::{Answer, SigningRequest};
+    use crate::issuance::words::Words;
     use crate::metrics::Metrics;
     use crate::x509::CertificationPath;
     use crate::x509::testing::{Authority, now};
@@ -503,6 +512,18 @@ mod tests {
         let record = Record { signing: Some(two.sha256().to_owned()), ..Record::default() };
         let scene = Scene::of(one, two, record, None).await;
         assert_eq!(scene.live.report().signing.as_ref(), Some(&scene.two));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_outlives_the_ca_says_nothing_against_the_issuer() {
+        let (one, two) = (Authority::new("One").root(2040), Authority::new("Two").root(2040));
+        let scene = Scene::of(one, two, Record::default(), None).await;
+        let beyond = Outage::BeyondCa { path: "pki/sign/web".to_owned(), words: Words::new("beyond", &[]) };
+        assert!(!scene.live.attempted(Some(&beyond.into()), now()));
+        for _ in 0..3 {
+            scene.look().await;
+        }
+        assert!(scene.live.report().health.ready);
     }
 
     #[tokio::test]

@@ -23,6 +23,7 @@ pub struct Publishers(Mutex<Book>);
 struct Book {
     all: HashMap<IssuerKey, Publisher>,
     in_vain: HashMap<IssuerKey, (Attempt, Unpublished, Timestamp)>,
+    taken: HashMap<IssuerKey, (Entry, Timestamp)>,
 }
 
 /// What was to be written, and to what.
@@ -52,6 +53,7 @@ impl Publishers {
             Some(now) => book.all.insert(key.clone(), now),
             None => {
                 book.in_vain.remove(key);
+                book.taken.remove(key);
                 book.all.remove(key)
             }
         };
@@ -81,7 +83,24 @@ impl Publishers {
 
     /// An attempt failed.
     pub fn failed(&self, key: &IssuerKey, attempt: Attempt, why: Unpublished, now: Timestamp) {
-        self.lock().in_vain.insert(key.clone(), (attempt, why, now));
+        let mut book = self.lock();
+        if book.all.contains_key(key) {
+            book.in_vain.insert(key.clone(), (attempt, why, now));
+        }
+    }
+
+    /// An entry was written by force.
+    pub fn took(&self, key: &IssuerKey, entry: Entry, now: Timestamp) {
+        let mut book = self.lock();
+        if book.all.contains_key(key) {
+            book.taken.insert(key.clone(), (entry, now));
+        }
+    }
+
+    /// Whether this very entry was written by force not long ago.
+    pub fn has_just_taken(&self, key: &IssuerKey, entry: &Entry, now: Timestamp) -> bool {
+        let book = self.lock();
+        book.taken.get(key).is_some_and(|(last, at)| last == entry && now.duration_since(*at).unsigned_abs() < PAUSE)
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
@@ -143,5 +162,19 @@ mod tests {
         fails();
         publishers.shown(&key("b"), None);
         assert!(!known(&attempt, 1), "it is gone itself");
+    }
+
+    #[test]
+    fn the_same_entry_is_not_forced_again_for_a_while() {
+        let target = Target { object: object("x"), key: "ca.crt".to_owned() };
+        let entry = Entry { target, bundle: "PEM".to_owned(), mark: "mark".to_owned(), manager: "manager".to_owned() };
+        let later = |seconds| Timestamp::UNIX_EPOCH + Duration::from_secs(seconds);
+        let publishers = Publishers::default();
+        publishers.shown(&key("a"), at("1", "x"));
+        publishers.took(&key("a"), entry.clone(), later(0));
+        assert!(publishers.has_just_taken(&key("a"), &entry, later(59)));
+        assert!(!publishers.has_just_taken(&key("a"), &entry, later(60)));
+        let other = Entry { bundle: "another".to_owned(), ..entry };
+        assert!(!publishers.has_just_taken(&key("a"), &other, later(1)), "other anchors are written at once");
     }
 }

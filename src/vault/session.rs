@@ -63,6 +63,8 @@ enum Purpose {
 impl Session {
     /// A session that has not begun: the first call logs in.
     pub fn new(transport: Transport, credentials: Credentials, metrics: IssuerMetrics) -> Self {
+        // What was known of a former session's token is over.
+        metrics.token_not_after(None);
         let (state, ended, end_known) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
         Self { transport, credentials, metrics, state, ended, end_known }
     }

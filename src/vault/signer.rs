@@ -1,6 +1,8 @@
 //! [`VaultSigner`]: the one implementation of [`Signer`]. A sign call is one POST with the session's token; a token found dead is
 //! replaced once; a 403 that could mean three things is told apart by the probe, a POST with an empty CSR that signs nothing.
 
+use std::collections::HashSet;
+
 use http::Response;
 use rustify::endpoint::Endpoint;
 
@@ -20,6 +22,7 @@ use crate::issuance::signer::{
 use crate::issuance::words::Words;
 use crate::metrics::IssuerMetrics;
 use crate::x509::Certificate;
+use crate::x509::path::MOST_CERTIFICATES;
 
 /// The most issuers of a mount that are asked for their certificates.
 const MOST_ISSUERS: usize = 50;
@@ -203,12 +206,10 @@ impl VaultSigner {
         let Some(mut certificates) = issuing else { return Ok(None) };
         let others = if self.discovers { self.others().await? } else { None };
         let complete = others.is_some();
-        for other in others.into_iter().flatten() {
-            if !certificates.contains(&other) {
-                certificates.push(other);
-            }
-        }
-        Ok(Some(Shown { certificates, named, complete }))
+        let mut seen: HashSet<_> = certificates.iter().cloned().collect();
+        certificates.extend(others.into_iter().flatten().filter(|other| seen.insert(other.clone())));
+        // Among so many no path could be sought, and each of them costs time that other issuers need.
+        Ok((certificates.len() <= MOST_CERTIFICATES).then_some(Shown { certificates, named, complete }))
     }
 
     /// The certificates of all issuers of the mount; none where it does not list them, or more than we ask for.

@@ -57,7 +57,9 @@ impl Heard<'_> {
             404 | 500 if let Some(hint) = mount_hint(|words| text.contains(words)) => self.mount(hint),
             400 if text == "missing client token" => Meaning::TokenDead(self.words()),
             // Nobody mends this by editing the issuer, and a shorter-lived request may still pass.
-            400 if text.starts_with(BEYOND_CA.0) && text.contains(BEYOND_CA.1) => Meaning::Error(self.passing()),
+            400 if text.starts_with(BEYOND_CA.0) && text.contains(BEYOND_CA.1) => {
+                Meaning::Error(Outage::BeyondCa { path: self.path.to_owned(), words: self.words() }.into())
+            }
             400 if EMPTY_CSR.iter().any(|words| text.starts_with(words)) => Meaning::EmptyCsr(self.words()),
             400 | 413 | 422 => Meaning::Error(self.refused().into()),
             403 if self.is_dead_token() => Meaning::TokenDead(self.words()),

@@ -92,7 +92,7 @@ impl Certificate {
             serial: names::hex(parsed.raw_serial()),
             not_before: timestamp(parsed.validity().not_before.timestamp()),
             not_after: timestamp(parsed.validity().not_after.timestamp()),
-            public_key: parsed.public_key().raw.to_vec(),
+            public_key: signature::identity(parsed.public_key()),
             common_name: names::common_name(parsed.subject()),
             extensions: Extensions::read(parsed.extensions().iter()).map_err(CertificateError::Unusable)?,
             der: der.clone(),
@@ -156,7 +156,7 @@ impl Certificate {
         self.0.not_after
     }
 
-    /// The SubjectPublicKeyInfo, in DER.
+    /// Algorithm and bits of the key, to be compared with those of other certificates and requests.
     pub fn public_key(&self) -> &[u8] {
         &self.0.public_key
     }
@@ -215,7 +215,7 @@ impl Certificate {
         &self.0.extensions.usages
     }
 
-    fn objection_to(&self, other: &Certificate) -> Option<String> {
+    pub(super) fn objection_to(&self, other: &Certificate) -> Option<String> {
         let (own, others) = (&self.0.extensions, &other.0.extensions);
         if own.name_constraints.as_ref().is_some_and(|constraints| !constraints.allow(&others.sans)) {
             return Some(format!("its name constraints do not allow {}", other.subject()));

@@ -84,7 +84,7 @@ impl Csr {
         let info = &parsed.certification_request_info;
         let content = Content {
             pem: pem.to_owned(),
-            public_key: info.subject_pki.raw.to_vec(),
+            public_key: signature::identity(&info.subject_pki),
             common_name: names::common_name(&info.subject),
             common_names: names::common_names(&info.subject),
             extensions: requested(&parsed)?,
@@ -97,7 +97,7 @@ impl Csr {
         &self.0.pem
     }
 
-    /// The SubjectPublicKeyInfo, in DER.
+    /// Algorithm and bits of the key, to be compared with those of other certificates and requests.
     pub fn public_key(&self) -> &[u8] {
         &self.0.public_key
     }

@@ -19,8 +19,8 @@ use jiff::Timestamp;
 use super::certificate::Certificate;
 use super::signature::Verification;
 
-/// The most different certificates that are looked at.
-const MOST_CERTIFICATES: usize = 200;
+/// The most different certificates among which a path is sought.
+pub const MOST_CERTIFICATES: usize = 200;
 /// The most signatures that are checked. An honest bag needs one for each certificate; the slowest kind, P-384, takes 1 to 2 ms,
 /// so that the worst bag costs half a second.
 const MOST_CHECKS: usize = 300;
@@ -80,6 +80,8 @@ pub enum PathError {
         issuer: String,
         /// What every verifier would object to.
         problem: String,
+        /// Whether that lies in the leaf's own names or usages, so that another leaf could be signed.
+        of_leaf: bool,
     },
     /// There may be a path, and it cannot be checked.
     #[error("{subject} is signed with {algorithm}, which this controller cannot check")]
@@ -200,7 +202,8 @@ impl<'a> Search<'a> {
                 Some(problem) => {
                     let subject = self.last(trail).subject().to_owned();
                     let issuer = self.pool[place].certificate.subject().to_owned();
-                    self.may_not_sign = Some(PathError::MayNotSign { subject, issuer, problem });
+                    let of_leaf = self.pool[place].certificate.objection_to(self.leaf).as_ref() == Some(&problem);
+                    self.may_not_sign = Some(PathError::MayNotSign { subject, issuer, problem, of_leaf });
                 }
             }
         }

@@ -98,6 +98,12 @@ fn describe(signs: &str, key: &SubjectPublicKeyInfo<'_>) -> String {
 const P256: &str = "1.2.840.10045.3.1.7";
 const P384: &str = "1.3.132.0.34";
 
+/// A key whatever the spelling of its wrapper: CAs write that anew, and readers skip what stands behind its two fields.
+pub(super) fn identity(key: &SubjectPublicKeyInfo<'_>) -> Vec<u8> {
+    let (algorithm, curve) = (key.algorithm.algorithm.to_id_string(), curve(key).unwrap_or_default());
+    [algorithm.as_bytes(), b"|", curve.as_bytes(), b"|", key.subject_public_key.data.as_ref()].concat()
+}
+
 fn curve(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
     key.algorithm.parameters.as_ref()?.as_oid().ok().map(|oid| oid.to_id_string())
 }

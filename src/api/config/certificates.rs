@@ -102,6 +102,9 @@ pub enum GoDuration {
     Negative,
 }
 
+/// The longest text that is read as a duration: each of its numbers is bounded, and so is their sum.
+const LONGEST: usize = 64;
+
 /// Parses a Go duration such as `1h30m`; none if it is not one. Nothing else reaches the library's parser: it panics on a sign
 /// inside the text and on numbers that no duration holds (Go itself ends at 292 years).
 pub fn go_duration(text: &str) -> Option<GoDuration> {
@@ -111,7 +114,7 @@ pub fn go_duration(text: &str) -> Option<GoDuration> {
     };
     let numbers_are_small = text.split(|c: char| !c.is_ascii_digit()).all(|digits| digits.len() <= 12);
     let no_sign_inside = text.chars().all(|c| c.is_ascii_digit() || c == '.' || c.is_alphabetic());
-    if text.is_empty() || !numbers_are_small || !no_sign_inside {
+    if text.is_empty() || text.len() > LONGEST || !numbers_are_small || !no_sign_inside {
         return None;
     }
     let duration = text.parse::<kube::core::Duration>().ok().map(Duration::from)?;
@@ -142,6 +145,7 @@ mod tests {
             ("1h-5m", None),
             ("99999999999999999999h", None),
             ("1d", None),
+            (&"999999999999h".repeat(5), None),
         ] {
             assert_eq!(go_duration(text), expected, "{text}");
         }
