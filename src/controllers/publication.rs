@@ -78,10 +78,6 @@ pub async fn publish<K: IssuerResource>(
         Step::Wait => return (Publication::AsWritten, None),
         Step::Nothing => Ok(()),
         Step::Refuse(why) => Err(why),
-        // Whoever else writes the key by force would otherwise be answered as fast as the API server allows.
-        Step::Write if context.publishers.has_just_taken(key, &entry, clock::now()) => {
-            return (Publication::AsWritten, Some(PAUSE));
-        }
         Step::Write => write(Attempt { entry: entry.clone(), seen }, key, context).await,
     };
     match outcome {
@@ -122,18 +118,25 @@ async fn apply_or_take(
     context: &Context,
 ) -> Result<bool, Unpublished> {
     let object = &entry.target.object;
+    let failed = |words| Unpublished::WriteFailed { object: object.clone(), words };
     let mut by_force = false;
     let written = match apply(&context.client, entry, false).await {
         Err(Refusal::Conflict(owners)) => {
             let another = |uid: &str| context.publishers.find(uid, object).filter(|other| other != key);
             entry.may_take(&owners, seen, another)?;
+            // Whoever else writes the key by force would otherwise be answered as fast as the API server allows.
+            if context.publishers.has_just_taken(key, entry, clock::now()) {
+                return Err(failed(Words::new(
+                    "it was taken over a moment ago, and somebody else has written it since",
+                    &[],
+                )));
+            }
             info!(issuer = %key, target = %entry.target, ?owners, "taking over what belonged to others");
             by_force = true;
             apply(&context.client, entry, true).await
         }
         other => other,
     };
-    let failed = |words| Unpublished::WriteFailed { object: object.clone(), words };
     written.map(|()| by_force).map_err(|refusal| match refusal {
         Refusal::Forbidden(words) => {
             Unpublished::WriteForbidden { object: object.clone(), missing: *seen == Delivered::Missing, words }
