@@ -9,6 +9,7 @@ use crate::support::{LATER, SOON, World, bare, is_sign, until, writes_status};
 use crate::{Outcome, Suite};
 
 pub fn add(suite: &mut Suite) {
+    suite.add("a request that is denied after it was signed gets no certificate", denied_meanwhile);
     suite.add(
         "a request deleted and made anew under the same name in mid-flight gets nothing of the old one",
         made_anew,
@@ -66,6 +67,24 @@ async fn deleted(run: Run) -> Outcome {
     ensure!(world.signs()? == 2, "one sign each, not {}", world.signs()?);
     ensure!(world.events("mesh", "gone").await?.is_empty(), "nobody is bothered with it");
     ensure!(ours.metric("vault_mesh_issuer_requests_pending", &[]).await? == 0.0, "nothing is left pending");
+    Ok(())
+}
+
+async fn denied_meanwhile(run: Run) -> Outcome {
+    let world = World::start(run, bare()).await?;
+    let api = Proxy::start(&world.run, world.plane.kube.server()).await?;
+    let _ours = world.controller(|options| options.via = Some(api.url().to_owned())).await?;
+    let issuer = world.ready_issuer().await?.issuer_ref;
+    let held = api.on(writes_status("web"), Action::Hold).times(1);
+    let web = world.approved("web", &issuer).await?;
+    until("the answer is on its way", 1, || Ok(api.held())).await?;
+    web.request.deny().await?;
+    ensure!(api.release().await? == [409] && held.hits() == 1, "the denial came first");
+    let object = web.request.reason("Denied", SOON).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let later = web.request.get().await?;
+    ensure!(later["status"] == object["status"] && later["status"]["certificate"].is_null(), "{}", later["status"]);
+    ensure!(world.signs()? == 1, "{} signs", world.signs()?);
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use futures::future::try_join_all;
 use serde_json::{Value, json};
 use testenv::{Action, Created, Csr, KeyAndCsr, Proxy, Seen, certificate_of, condition, eventually};
 
@@ -16,6 +17,8 @@ pub fn add(suite: &mut Suite) {
     suite.add("a request made anew under the same name while Vault signs gets nothing of the old one", made_anew);
     suite.add("a write of somebody else while Vault signs costs a read and no second sign", written_meanwhile);
     suite.add("a trouble that passes leaves a request Pending until the next try, and the issuer Ready", transient);
+    suite.add("the pause after a trouble lasts, although our own Pending comes back as an event", pause);
+    suite.add("requests that wait for their turn follow a change of their issuer", changed_meanwhile);
     suite.add("conditions of others are byte-equal after ours is written", conditions_of_others);
 }
 
@@ -125,6 +128,42 @@ async fn transient(shared: Arc<Shared>) -> Outcome {
     ensure!(ready_of(&issuer)?["status"] == "True", "{issuer}");
     let events = corner.events("vault").await?;
     ensure!(events.len() == 1, "Verified, and nothing else: {events:?}");
+    Ok(())
+}
+
+async fn pause(shared: Arc<Shared>) -> Outcome {
+    let (corner, proxy) = proxied(&shared, "pause").await?;
+    let away = proxy.on(is_sign, Action::answer(503, &json!({"errors": ["Vault is sealed"]})));
+    let request = corner.ask("web").await?;
+    corner.pending(&request, "could not have the request signed").await?;
+    // The first pause is 2 s, or a fifth less.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    ensure!(away.hits() == 1, "{} tries within the first pause", away.hits());
+    away.remove();
+    corner.issued(&request).await.map(drop)
+}
+
+async fn changed_meanwhile(shared: Arc<Shared>) -> Outcome {
+    let (corner, proxy) = proxied(&shared, "changed").await?;
+    let mount = corner.recipe.mount().to_owned();
+    corner.bao().lenient_role(&mount, "other").await?;
+    corner.bao().sign_policy(&corner.recipe.policy, &format!("{mount}/sign/+")).await?;
+    let slow = proxy.on(is_sign, Action::Hold);
+    let requests = try_join_all((0..10).map(async |number| corner.ask(&format!("web-{number}")).await)).await?;
+    eventually("eight signs are under way", SOON, async || Ok((proxy.held() == 8).then_some(()))).await?;
+    let issuing = corner.issuer_at(proxy.url()).set("vault/path", json!(format!("{mount}/sign/other")));
+    let issuing = issuing.create(corner.kube()).await?;
+    let is_new = |object: &Value| {
+        ready_of(object).is_ok_and(|ready| ready["observedGeneration"] == object["metadata"]["generation"])
+    };
+    corner.kube().wait(&issuing.path, SOON, is_new).await?;
+    slow.remove();
+    proxy.release().await?;
+    for request in &requests {
+        corner.issued(request).await?;
+    }
+    let signs = |role: &str| anyhow::Ok(corner.calls()?.signs(&format!("{mount}/sign/{role}")));
+    ensure!((signs("mesh")?, signs("other")?) == (8, 2), "{:?}", corner.calls()?);
     Ok(())
 }
 
