@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -70,5 +71,25 @@ impl fmt::Display for CertificateStatus {
         // A name may be as long as its CA likes; the fingerprint must not be what is cut off.
         let short: String = subject.chars().take(100).collect();
         write!(f, "{short} (sha256 {sha256}, until {not_after})")
+    }
+}
+
+/// A condition of status, reason and message; its transition is the one that is written there while its status stays the same.
+pub fn condition(
+    type_: &str,
+    (status, reason, message): (bool, &str, String),
+    generation: Option<i64>,
+    written: Option<&IssuerStatus>,
+    now: Timestamp,
+) -> Condition {
+    let status = if status { "True" } else { "False" };
+    let before = written.and_then(|written| written.condition(type_)).filter(|before| before.status == status);
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        observed_generation: generation,
+        last_transition_time: before.map_or(Time(now), |before| before.last_transition_time.clone()),
     }
 }

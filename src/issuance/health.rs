@@ -1,13 +1,12 @@
 //! Which Ready condition an issuer deserves. The reasons are a closed set: scripts read them.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::discovery::Record;
 use super::publication::Publication;
 use super::signer::{Fault, SignError};
 use super::trust::Anchors;
-use crate::api::status::{CertificateStatus, IssuerStatus};
+use crate::api::status::{CertificateStatus, IssuerStatus, condition};
 use crate::x509::Certificate;
 
 /// `reason` of an issuer's Ready condition.
@@ -135,26 +134,6 @@ impl Report {
     }
 }
 
-/// A condition; its transition is the one that is written there while its status stays the same.
-pub(super) fn condition(
-    type_: &str,
-    (status, reason, message): (bool, &str, String),
-    generation: Option<i64>,
-    written: Option<&IssuerStatus>,
-    now: Timestamp,
-) -> Condition {
-    let status = if status { "True" } else { "False" };
-    let before = written.and_then(|written| written.condition(type_)).filter(|before| before.status == status);
-    Condition {
-        type_: type_.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
-        observed_generation: generation,
-        last_transition_time: before.map_or(Time(now), |before| before.last_transition_time.clone()),
-    }
-}
-
 fn reason(error: &SignError) -> ReadyReason {
     match error {
         SignError::Issuer(fault) => match fault {
@@ -252,7 +231,10 @@ mod tests {
             .expect("news is written");
         assert_eq!(status.trust_anchors, Some(vec![recorded]));
         assert_eq!(status.conditions[0].reason, "TrustAnchorsUnknown");
-        assert_eq!(status.conditions[0].last_transition_time, Time(Timestamp::MAX));
+        assert_eq!(
+            status.conditions[0].last_transition_time,
+            k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::MAX)
+        );
     }
 
     #[test]

@@ -7,12 +7,11 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::health::condition;
 use super::trust::Anchors;
 use super::words::Words;
 use crate::api::config::ReferencedKind;
 use crate::api::material::{Data, Delivered};
-use crate::api::status::IssuerStatus;
+use crate::api::status::{IssuerStatus, condition};
 use crate::api::{FIELD_MANAGER, IssuerKey, ObjectKey};
 
 /// Names the issuer on the object that it publishes to. Never an owner reference: the mesh's root outlives the issuer.
