@@ -151,7 +151,7 @@ pub fn checkable(mount: &str, signing: &Certificate, shown: &Shown, configured: 
 
 /// The roots that may be in force. Where the list of issuers has gaps, what was in force may stand in one of them.
 fn roots(shown: &Shown, known: Option<&Anchors>, now: Timestamp) -> Vec<Certificate> {
-    let is_root = |one: &&Certificate| one.is_ca() && one.not_after() >= now && one.is_self_signed();
+    let is_root = |one: &&Certificate| one.not_after() >= now && one.is_root();
     let mut roots: Vec<_> = shown.certificates.iter().filter(is_root).cloned().collect();
     if !shown.complete {
         roots.extend(known.map(Anchors::certificates).unwrap_or_default().iter().cloned());
@@ -175,7 +175,7 @@ fn end(mount: &str, shown: &Shown, now: Timestamp) -> Result<Certificate, Fault>
     let chain = &shown.certificates;
     let unknown = || Fault::NoAnchor { mount: mount.to_owned() };
     let issuing = chain.first().ok_or_else(unknown)?;
-    let roots: Vec<Certificate> = chain.iter().filter(|one| one.is_ca() && one.is_self_signed()).cloned().collect();
+    let roots: Vec<Certificate> = chain.iter().filter(|one| one.is_root()).cloned().collect();
     let root = if roots.contains(issuing) {
         issuing.clone()
     } else {

@@ -318,7 +318,7 @@ fn untimely(certificate: &Certificate, now: Timestamp) -> Option<String> {
 
 /// The self-signed CA of the answer at which its path ends.
 fn end(answer: &Answer) -> Option<Certificate> {
-    let roots: Vec<_> = answer.others.iter().filter(|one| one.is_ca() && one.is_self_signed()).cloned().collect();
+    let roots: Vec<_> = answer.others.iter().filter(|one| one.is_root()).cloned().collect();
     path::build(&answer.leaf, &answer.others, &roots).ok().map(|path| path.anchor)
 }
 

@@ -515,6 +515,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn anchors_that_were_handed_out_with_a_ca_certificate_are_provisional_no_more() {
+        let (one, two) = (Authority::new("One").root(2040), Authority::new("Two").root(2040));
+        let scene = Scene::of(one, two, Record::default(), None).await;
+        let provisional = || scene.live.report().record.is_some_and(|record| record.provisional);
+        assert!(provisional(), "nothing was handed out yet");
+        assert!(scene.live.attempted_elsewhere(), "the status has to say so");
+        assert!(!provisional());
+    }
+
+    #[tokio::test]
     async fn a_request_that_outlives_the_ca_says_nothing_against_the_issuer() {
         let (one, two) = (Authority::new("One").root(2040), Authority::new("Two").root(2040));
         let scene = Scene::of(one, two, Record::default(), None).await;

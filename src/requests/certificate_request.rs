@@ -46,7 +46,6 @@ struct Metadata {
     uid: Option<String>,
     resource_version: Option<String>,
     creation_timestamp: Option<Time>,
-    deletion_timestamp: Option<Time>,
     #[serde(default)]
     owner_references: Vec<OwnerReference>,
 }
@@ -255,7 +254,6 @@ impl From<Wire> for CertificateRequest {
             uid: metadata.uid,
             resource_version: metadata.resource_version,
             creation_timestamp: metadata.creation_timestamp,
-            deletion_timestamp: metadata.deletion_timestamp,
             ..ObjectMeta::default()
         };
         Self { metadata, owner, spec, status }

@@ -270,6 +270,11 @@ impl Certificate {
         })
     }
 
+    /// Whether it is a CA that signed itself: the end of a path.
+    pub fn is_root(&self) -> bool {
+        self.is_ca() && self.is_self_signed()
+    }
+
     /// Whether subject and issuer are one name and its own key signed it.
     pub fn is_self_signed(&self) -> bool {
         self.names_as_issuer(self) && self.verify_signature_by(self) == Verification::Valid
