@@ -2,7 +2,7 @@
 //! extensions as they stand in the CSR: the limits here are the only ones. And what a CA request meets at its own path is no
 //! news about the path that signs leaves.
 
-use super::signer::{Fault, Mistrust, Outage, SignError};
+use super::signer::{Fault, Mistrust, Obstacle, Outage, SignError};
 use super::usages::{Usage, names};
 use super::words::Words;
 use crate::api::config::AllowCa;
@@ -64,14 +64,14 @@ pub enum Unfit {
         words: Words,
     },
     /// The path does not serve anybody.
-    #[error("Vault cannot sign CA certificates at {path}: {words}. {hint}")]
+    #[error("Vault cannot sign CA certificates at {path}: {words}. {obstacle}")]
     Path {
         /// The API path that was called.
         path: String,
         /// Vault's own words.
         words: Words,
-        /// What to change.
-        hint: String,
+        /// What is missing, and what to change.
+        obstacle: Obstacle,
     },
     /// An answer that may not be published.
     #[error("no CA certificate: {0}")]
@@ -110,7 +110,7 @@ pub fn path_length(csr: &Csr, asked: &[&'static Usage], limits: AllowCa) -> Resu
 pub fn aside(error: SignError) -> SignError {
     match error {
         SignError::Issuer(Fault::SignForbidden { path, words }) => refused(Unfit::Forbidden { path, words }),
-        SignError::Issuer(Fault::Mount { path, words, hint }) => refused(Unfit::Path { path, words, hint }),
+        SignError::Issuer(Fault::Mount { path, words, obstacle }) => refused(Unfit::Path { path, words, obstacle }),
         // No certificate was seen: perhaps somebody else answered, and the next answer is Vault's.
         SignError::Untrusted(Mistrust::Unreadable { path, problem }) => {
             Outage::NotVault { server: path, status: 200, hint: problem }.into()
@@ -136,7 +136,7 @@ mod tests {
         let (path, words) = ("pki/root/sign-intermediate".to_owned(), Words::new("no", &[]));
         let its_own = [
             Fault::SignForbidden { path: path.clone(), words: words.clone() }.into(),
-            Fault::Mount { path: path.clone(), words: words.clone(), hint: "Do this".to_owned() }.into(),
+            Fault::Mount { path: path.clone(), words: words.clone(), obstacle: Obstacle::NoMount }.into(),
             Mistrust::ForeignKey { path }.into(),
         ];
         for error in its_own {

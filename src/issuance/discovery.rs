@@ -3,8 +3,8 @@
 
 use jiff::Timestamp;
 
-use super::signer::{Fault, Shown};
-use super::trust::{Anchors, ended};
+use super::signer::{Fault, Obstacle, Shown};
+use super::trust::Anchors;
 use super::words::Words;
 use crate::api::status::{CertificateStatus, IssuerStatus};
 use crate::x509::Certificate;
@@ -126,9 +126,7 @@ pub fn in_force(
 pub fn checkable(mount: &str, signing: &Certificate, shown: &Shown, configured: Option<&Anchors>) -> Result<(), Fault> {
     let refuse = |subject: &str, algorithm: &str| {
         let problem = format!("{subject} signs with {algorithm}, which this controller cannot check");
-        let hint = "Use a CA of RSA (2048 to 8192 bits, PKCS#1 v1.5), ECDSA P-256 or P-384, or Ed25519; if the role signs with another \
-                    one, name that in spec.vault.path (issuer/<ref>/sign/<role>)";
-        Err(Fault::Mount { path: mount.to_owned(), words: Words::new(&problem, &[]), hint: hint.to_owned() })
+        Err(Fault::Mount { path: mount.to_owned(), words: Words::new(&problem, &[]), obstacle: Obstacle::Algorithm })
     };
     if let Some(algorithm) = signing.uncheckable() {
         return refuse(signing.subject(), &algorithm);
@@ -187,20 +185,16 @@ fn end(mount: &str, shown: &Shown, now: Timestamp) -> Result<Certificate, Fault>
                 | PathError::Unsupported { .. }
                 | PathError::TooManyCertificates(_)
                 | PathError::TooManyChecks),
-            ) => return Err(unusable(mount, &error.to_string())),
+            ) => {
+                let words = Words::new(&error.to_string(), &[]);
+                return Err(Fault::Mount { path: mount.to_owned(), words, obstacle: Obstacle::Root });
+            }
         }
     };
     if root.not_after() < now {
-        return Err(unusable(mount, &format!("its root {} {}", root.subject(), ended(&root))));
+        return Err(Fault::CaExpired { mount: mount.to_owned(), ca: Box::new((&root).into()) });
     }
     Ok(root)
-}
-
-/// The mount shows certificates that cannot carry trust.
-fn unusable(mount: &str, problem: &str) -> Fault {
-    let hint = "Renew or replace the CA of this mount, or name in spec.trust.anchors the root that your mesh trusts"
-        .to_owned();
-    Fault::Mount { path: mount.to_owned(), words: Words::new(problem, &[]), hint }
 }
 
 /// Why the annotation that is there does not accept what the mount leads to.
@@ -455,11 +449,9 @@ mod tests {
         let expired = Authority::new("Root").root(2030);
         let shown = Shown { certificates: vec![expired.clone()], named: false, complete: true };
         for record in [Record::default(), record(&[&expired])] {
-            assert_eq!(
-                decide(&shown, &record).expect_err("a fault").to_string(),
-                "Vault cannot sign at pki: its root CN=Root expired on 2030-01-01T00:00:00Z. \
-                 Renew or replace the CA of this mount, or name in spec.trust.anchors the root that your mesh trusts"
-            );
+            let fault = decide(&shown, &record).expect_err("a fault");
+            assert_eq!(fault, Fault::CaExpired { mount: "pki".to_owned(), ca: Box::new((&expired).into()) });
+            assert!(fault.to_string().contains("until 2030-01-01T00:00:00Z"), "{fault}");
         }
     }
 

@@ -4,52 +4,77 @@ use jiff::Timestamp;
 
 use super::discovery::Record;
 use super::publication::Publication;
-use super::signer::{Fault, SignError};
+use super::signer::{Fault, Obstacle, Outage, SignError};
 use super::trust::Anchors;
 use crate::api::status::{CertificateStatus, IssuerStatus, condition};
 use crate::x509::Certificate;
 
-/// `reason` of an issuer's Ready condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadyReason {
-    /// Login works, the signing path serves us, the anchors are known.
-    Verified,
-    /// Not looked at yet.
-    Checking,
-    /// A field of the spec cannot be used.
-    InvalidSpec,
-    /// An object that the spec names is missing or unusable.
-    InvalidReference,
-    /// Vault refuses our credentials.
-    LoginRefused,
-    /// The signing path does not serve us, or cannot sign.
-    SigningRefused,
-    /// No root is known, or another than before.
-    TrustAnchorsUnknown,
-    /// The mount shows another root than the recorded one.
-    TrustAnchorsChanged,
-    /// Vault returned a certificate that must not be published.
-    AnswerUntrusted,
-    /// Vault cannot be reached or is not able to answer.
-    VaultUnavailable,
+/// Writes the reasons down once: the variant with its meaning, and how it stands in the condition.
+macro_rules! reasons {
+    ($($(#[$meaning:meta])* $variant:ident = $text:literal,)*) => {
+        /// `reason` of an issuer's Ready condition. docs/conditions.md tells users what each means.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum ReadyReason {
+            $($(#[$meaning])* $variant,)*
+        }
+
+        impl ReadyReason {
+            /// Every reason there is.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// As it stands in the condition.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+        }
+    };
 }
 
-impl ReadyReason {
-    /// As it stands in the condition.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Verified => "Verified",
-            Self::Checking => "Checking",
-            Self::InvalidSpec => "InvalidSpec",
-            Self::InvalidReference => "InvalidReference",
-            Self::LoginRefused => "LoginRefused",
-            Self::SigningRefused => "SigningRefused",
-            Self::TrustAnchorsUnknown => "TrustAnchorsUnknown",
-            Self::TrustAnchorsChanged => "TrustAnchorsChanged",
-            Self::AnswerUntrusted => "AnswerUntrusted",
-            Self::VaultUnavailable => "VaultUnavailable",
-        }
-    }
+reasons! {
+    /// Login works, the signing path serves us, the anchors are known.
+    Verified = "Verified",
+    /// Not looked at yet.
+    Checking = "Checking",
+    /// A field of the spec cannot be used.
+    InvalidSpec = "InvalidSpec",
+    /// An object that the spec names is missing or unusable.
+    InvalidReference = "InvalidReference",
+    /// No connection to Vault, or one that was cut or stayed silent.
+    VaultUnreachable = "VaultUnreachable",
+    /// No TLS with Vault: its certificate, its name, our CA bundle or our client certificate.
+    VaultTlsFailed = "VaultTLSFailed",
+    /// Vault is sealed.
+    VaultSealed = "VaultSealed",
+    /// A standby answered that knows no active node.
+    VaultStandby = "VaultStandby",
+    /// Vault answers that it is not able to (412, 429, 5xx), or somebody else answers in its place.
+    VaultUnavailable = "VaultUnavailable",
+    /// Vault refuses our credentials, or the token that they gave.
+    LoginRefused = "LoginRefused",
+    /// Vault has no such namespace.
+    NamespaceNotFound = "NamespaceNotFound",
+    /// The login may not use the signing path; under least privilege a misspelt mount or role looks the same.
+    PermissionDenied = "PermissionDenied",
+    /// No secrets engine is mounted at the signing path.
+    MountNotFound = "MountNotFound",
+    /// The mount has no such role.
+    RoleNotFound = "RoleNotFound",
+    /// The mount has no such PKI issuer: the one in the path, the role's, or a default one.
+    IssuerNotFound = "IssuerNotFound",
+    /// What is mounted there does not sign at this path.
+    SigningRefused = "SigningRefused",
+    /// The mount's CA is missing, may not issue, or makes signatures that cannot be checked.
+    CaUnusable = "CAUnusable",
+    /// The CA that signs, or its root, is past its end.
+    CaExpired = "CAExpired",
+    /// No root is known.
+    TrustAnchorsUnknown = "TrustAnchorsUnknown",
+    /// The mount shows another root than the recorded one.
+    TrustAnchorsChanged = "TrustAnchorsChanged",
+    /// Vault returned a certificate that must not be published.
+    AnswerUntrusted = "AnswerUntrusted",
 }
 
 /// The content of a Ready condition.
@@ -140,14 +165,37 @@ fn reason(error: &SignError) -> ReadyReason {
             Fault::Spec { .. } | Fault::ServerNotAllowed { .. } => ReadyReason::InvalidSpec,
             Fault::Material { .. } => ReadyReason::InvalidReference,
             Fault::LoginRefused { .. } | Fault::TokenDead { .. } => ReadyReason::LoginRefused,
-            Fault::SignForbidden { .. } | Fault::Mount { .. } => ReadyReason::SigningRefused,
+            Fault::SignForbidden { .. } => ReadyReason::PermissionDenied,
+            Fault::Mount { obstacle, .. } => obstructed(*obstacle),
+            Fault::CaExpired { .. } => ReadyReason::CaExpired,
             Fault::NoAnchor { .. } | Fault::MountClosed { .. } => ReadyReason::TrustAnchorsUnknown,
             Fault::AnchorsChanged { .. } => ReadyReason::TrustAnchorsChanged,
         },
         // A check asks for nothing that a role could refuse; if one does, the path does not serve us.
         SignError::Request(_) => ReadyReason::SigningRefused,
-        SignError::Transient(_) => ReadyReason::VaultUnavailable,
+        SignError::Transient(outage) => match outage {
+            Outage::Unreachable { .. } | Outage::Interrupted { .. } => ReadyReason::VaultUnreachable,
+            Outage::Tls { .. } => ReadyReason::VaultTlsFailed,
+            Outage::Sealed { .. } => ReadyReason::VaultSealed,
+            Outage::Standby { .. } => ReadyReason::VaultStandby,
+            Outage::Status { .. } | Outage::NotVault { .. } => ReadyReason::VaultUnavailable,
+            // What a request that asks for too long a life meets; a check does not.
+            Outage::BeyondCa { .. } => ReadyReason::CaExpired,
+        },
         SignError::Untrusted(_) => ReadyReason::AnswerUntrusted,
+    }
+}
+
+fn obstructed(obstacle: Obstacle) -> ReadyReason {
+    match obstacle {
+        Obstacle::NoRole | Obstacle::NoCelRole => ReadyReason::RoleNotFound,
+        Obstacle::NoMount => ReadyReason::MountNotFound,
+        Obstacle::NoSuchPath => ReadyReason::SigningRefused,
+        Obstacle::NoNamespace => ReadyReason::NamespaceNotFound,
+        Obstacle::NoIssuer | Obstacle::NoDefaultIssuer => ReadyReason::IssuerNotFound,
+        Obstacle::NoCertificate | Obstacle::NotForIssuing | Obstacle::Algorithm | Obstacle::Root => {
+            ReadyReason::CaUnusable
+        }
     }
 }
 
@@ -158,6 +206,16 @@ mod tests {
 
     fn verified() -> Report {
         Report { health: Health::verified(), anchors: None, signing: None, record: None, shortened: None }
+    }
+
+    #[test]
+    fn every_reason_stands_in_the_users_page_and_no_other() {
+        let page = include_str!("../../docs/conditions.md");
+        let rows = page.lines().skip_while(|line| !line.starts_with("## Ready")).skip(1);
+        let rows = rows.take_while(|line| !line.starts_with("## ")).filter_map(|line| line.strip_prefix("| `"));
+        let told: Vec<_> = rows.filter_map(|row| row.split_once('`')).map(|(reason, _)| reason).collect();
+        let known: Vec<_> = ReadyReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(told, known);
     }
 
     #[test]

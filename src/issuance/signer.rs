@@ -1,6 +1,7 @@
 //! The contract of any certificate authority we sign with: what it is asked, what it answers, and the ways in which it may not.
 //! Everything here is data; `vault/signer.rs` is the one implementation that talks to a server.
 
+mod obstacle;
 mod refusal;
 
 use std::future::Future;
@@ -15,6 +16,7 @@ use crate::api::status::CertificateStatus;
 use crate::api::vault_path::SignPath;
 use crate::x509::{Certificate, Csr};
 
+pub use obstacle::Obstacle;
 pub use refusal::Refusal;
 
 /// A certificate authority, seen by the rest of the program.
@@ -185,14 +187,26 @@ pub enum Fault {
         words: Words,
     },
     /// The mount, the role, the issuer or the namespace in the path does not exist, or the mount cannot sign.
-    #[error("Vault cannot sign at {path}: {words}. {hint}")]
+    #[error("Vault serves nobody at {path}: {words}. {obstacle}")]
     Mount {
-        /// The API path of the sign call.
+        /// The API path that was called, or the mount.
         path: String,
-        /// Vault's own words.
+        /// Vault's own words, or what was found.
         words: Words,
-        /// What to change.
-        hint: String,
+        /// What is missing, and what to change.
+        obstacle: Obstacle,
+    },
+    /// The time of the CA is over, or that of the root above it.
+    #[error(
+        "the CA of {mount} is past its end, so nothing is signed: {ca}. Renew it in the mount, and let the mount's default (or \
+         <ref> in spec.vault.path) be the new one; if the role signs with another CA, name that in spec.vault.path \
+         (issuer/<ref>/sign/<role>)"
+    )]
+    CaExpired {
+        /// The mount.
+        mount: String,
+        /// The CA, or the root.
+        ca: Box<CertificateStatus>,
     },
     /// No source tells the mesh's root.
     #[error(
@@ -266,6 +280,17 @@ pub enum Outage {
     Sealed {
         /// Host and port.
         server: String,
+    },
+    /// The node that answered does not serve, and knows none that does.
+    #[error(
+        "{server} is a standby that knows no active node ({words}). Vault goes on once it has a leader; if it stays so, see \
+         whether a majority of its nodes is up, unsealed, and able to reach each other's cluster addresses"
+    )]
+    Standby {
+        /// Host and port.
+        server: String,
+        /// Vault's own words.
+        words: Words,
     },
     /// The certificate would outlive the CA. It concerns this request only: a shorter-lived one may be signed.
     #[error("{path} would have to sign beyond the end of its CA: {words}. Renew the CA, or ask for a shorter duration")]

@@ -489,7 +489,7 @@ mod tests {
         scene.shows(Fact::No(Outage::Sealed { server: "vault:8200".to_owned() }.into()));
         assert!(scene.look().await.health.ready, "the first of two");
         let report = scene.look().await;
-        assert_eq!(report.health.reason, ReadyReason::VaultUnavailable);
+        assert_eq!(report.health.reason, ReadyReason::VaultSealed);
         assert_eq!(report.anchors.as_ref().map(Anchors::certificates), Some(std::slice::from_ref(&scene.one)));
     }
 

@@ -62,7 +62,8 @@ impl Peer {
         let hint = if !self.https && status == 400 && text.contains("https") {
             "It expects TLS: spec.vault.server must begin with https://"
         } else if (300..400).contains(&status) {
-            "It redirects, and redirects are not followed: name the final server in spec.vault.server"
+            "It redirects, as a standby that does not forward does, and redirects are not followed: name the final server, or Vault's \
+             active node, in spec.vault.server"
         } else if status == 404 {
             "Is spec.vault.server a Vault, and is its base path right?"
         } else {

@@ -1,7 +1,7 @@
 //! What Vault's refusals mean: the one table from (step, status, errors) to [`SignError`]. Texts are those of OpenBao 2.7 and
 //! Vault 1.14; newer Vault adds `invalid token` to the 403 for a dead token (hashicorp/vault#25953).
 
-use crate::issuance::signer::{Fault, Outage, Refusal, SignError};
+use crate::issuance::signer::{Fault, Obstacle, Outage, Refusal, SignError};
 use crate::issuance::words::Words;
 
 /// One refusal, as it was heard.
@@ -36,6 +36,7 @@ impl Heard<'_> {
     /// A refused login.
     pub fn login(self) -> SignError {
         match self.status {
+            404 if self.text().contains(NO_NAMESPACE) => self.obstructed(Obstacle::NoNamespace).into(),
             400 | 401 | 403 | 404 | 405 => Fault::LoginRefused {
                 path: self.path.to_owned(),
                 status: self.status,
@@ -52,9 +53,9 @@ impl Heard<'_> {
         let text = self.text();
         match self.status {
             // A 400 quotes names out of the CSR: only its beginning is Vault's own, or one request could flip the issuer.
-            400 if let Some(hint) = mount_hint(|words| text.starts_with(words)) => self.mount(hint),
+            400 if let Some(obstacle) = obstacle(|words| text.starts_with(words)) => self.mount(obstacle),
             500 if self.path.contains("/cel/sign/") => self.cel(&text),
-            404 | 500 if let Some(hint) = mount_hint(|words| text.contains(words)) => self.mount(hint),
+            404 | 500 if let Some(obstacle) = obstacle(|words| text.contains(words)) => self.mount(obstacle),
             400 if text == "missing client token" => Meaning::TokenDead(self.words()),
             // Nobody mends this by editing the issuer, and a shorter-lived request may still pass.
             400 if text.starts_with(BEYOND_CA.0) && text.contains(BEYOND_CA.1) => {
@@ -64,7 +65,7 @@ impl Heard<'_> {
             400 | 413 | 422 => Meaning::Error(self.refused().into()),
             403 if self.is_dead_token() => Meaning::TokenDead(self.words()),
             403 => Meaning::Forbidden(self.words()),
-            404 | 405 => self.mount("See spec.vault.path: <mount>/sign/<role>"),
+            404 | 405 => self.mount(Obstacle::NoSuchPath),
             _ => Meaning::Error(self.passing()),
         }
     }
@@ -76,8 +77,8 @@ impl Heard<'_> {
         if said.starts_with("failed to parse csr: invalid csr format") {
             return Meaning::EmptyCsr(self.words());
         }
-        if let Some(hint) = mount_hint(|words| said.starts_with(words)) {
-            return self.mount(hint);
+        if let Some(obstacle) = obstacle(|words| said.starts_with(words)) {
+            return self.mount(obstacle);
         }
         if said.starts_with("internal error") {
             return Meaning::Error(self.passing());
@@ -91,15 +92,23 @@ impl Heard<'_> {
         Refusal::Role { path: self.path.to_owned(), words: self.words(), hint: role_hint(&self.text()).to_owned() }
     }
 
-    fn mount(self, hint: &str) -> Meaning {
-        Meaning::Error(Fault::Mount { path: self.path.to_owned(), words: self.words(), hint: hint.to_owned() }.into())
+    fn mount(self, obstacle: Obstacle) -> Meaning {
+        Meaning::Error(self.obstructed(obstacle).into())
+    }
+
+    fn obstructed(self, obstacle: Obstacle) -> Fault {
+        Fault::Mount { path: self.path.to_owned(), words: self.words(), obstacle }
     }
 
     /// What mends itself: sealed, standby, rate limit, storage trouble, and whatever we do not know.
     fn passing(self) -> SignError {
-        let server = self.server.to_owned();
-        if self.status == 503 && self.text().contains("sealed") {
+        let (server, text) = (self.server.to_owned(), self.text());
+        if self.status == 503 && text.contains("sealed") {
             return Outage::Sealed { server }.into();
+        }
+        // 472 and 473 are what sys/health calls a standby; a load balancer may hand them on.
+        if matches!(self.status, 472 | 473) || STANDBY.iter().any(|words| text.contains(words)) {
+            return Outage::Standby { server, words: self.words() }.into();
         }
         Outage::Status { server, status: self.status, words: self.words() }.into()
     }
@@ -146,39 +155,31 @@ const BEYOND_CA: (&str, &str) = ("cannot satisfy request", "beyond the expiratio
 /// How the refusal of an empty CSR begins.
 const EMPTY_CSR: [&str; 3] = ["\"csr\" is empty", "csr is empty", "csr contains no data"];
 
+/// How a namespace is refused that does not exist.
+const NO_NAMESPACE: &str = "namespace not found";
+/// What a standby says that cannot forward: it knows no leader, or the call was not to be forwarded.
+const STANDBY: [&str; 4] = [
+    "local node not active but active cluster node not found",
+    "no active vault instance found",
+    "node is not active",
+    "is in standby mode",
+];
+
 /// Refusals that are about the mount, the role, the issuer or the namespace, never about a request.
-fn mount_hint(holds: impl Fn(&str) -> bool) -> Option<&'static str> {
-    const ROWS: [(&str, &str); 9] = [
-        (
-            "cel role not found",
-            "The mount has no such CEL role: correct the end of spec.vault.path, or create the role",
-        ),
-        ("unknown role", "The mount has no such role: correct the end of spec.vault.path, or create the role"),
-        (
-            "no handler for route",
-            "No secrets engine is mounted there: correct spec.vault.path, or enable the PKI engine",
-        ),
-        (
-            "route entry not found",
-            "No secrets engine is mounted there: correct spec.vault.path, or enable the PKI engine",
-        ),
-        ("namespace not found", "There is no such namespace: correct spec.vault.namespace"),
-        (
-            "no default issuer",
-            "The mount has no CA certificate, or no default one: generate or import one, set the default, or name one in spec.vault.path (<mount>/issuer/<ref>/sign/<role>)",
-        ),
-        (
-            "unable to find pki issuer",
-            "The mount has no such issuer: correct <ref> in spec.vault.path, or the role's issuer_ref",
-        ),
-        (
-            "requested usage issuing-certificates",
-            "The mount's issuer may not issue: add issuing-certificates to its usages",
-        ),
+fn obstacle(holds: impl Fn(&str) -> bool) -> Option<Obstacle> {
+    const ROWS: [(&str, Obstacle); 9] = [
+        ("cel role not found", Obstacle::NoCelRole),
+        ("unknown role", Obstacle::NoRole),
+        ("no handler for route", Obstacle::NoMount),
+        ("route entry not found", Obstacle::NoMount),
+        (NO_NAMESPACE, Obstacle::NoNamespace),
+        ("no default issuer", Obstacle::NoDefaultIssuer),
+        ("unable to find pki issuer", Obstacle::NoIssuer),
+        ("requested usage issuing-certificates", Obstacle::NotForIssuing),
         // The three above are its usual ends, with a better hint.
-        ("could not fetch the ca certificate", "The mount has no CA certificate yet: generate or import one"),
+        ("could not fetch the ca certificate", Obstacle::NoCertificate),
     ];
-    ROWS.iter().find(|(words, _)| holds(words)).map(|(_, hint)| *hint)
+    ROWS.iter().find(|(words, _)| holds(words)).map(|(_, obstacle)| *obstacle)
 }
 
 /// Which option of the role decides, by the words in which Vault's PKI engine refuses; the first that fits.
@@ -243,11 +244,10 @@ mod tests {
     }
 
     #[track_caller]
-    fn configuration(status: u16, words: &str, field: &str) {
+    fn configuration(status: u16, words: &str, expected: Obstacle) {
         match sign(status, &[words]) {
-            Meaning::Error(SignError::Issuer(Fault::Mount { hint, path, .. })) => {
-                assert_eq!(path, PATH);
-                assert!(hint.contains(field), "{words}: {hint}");
+            Meaning::Error(SignError::Issuer(Fault::Mount { path, obstacle, .. })) => {
+                assert_eq!((path.as_str(), obstacle), (PATH, expected), "{words}");
             }
             other => panic!("{words}: {other:?}"),
         }
@@ -273,25 +273,33 @@ mod tests {
 
     #[test]
     fn configuration_is_not_blamed_on_a_request() {
-        configuration(400, "unknown role: web", "role");
-        configuration(404, "no handler for route \"pki/sign/web\". route entry not found.", "spec.vault.path");
-        configuration(404, "namespace not found", "spec.vault.namespace");
-        configuration(404, "", "spec.vault.path");
-        configuration(405, "unsupported operation", "spec.vault.path");
+        configuration(400, "unknown role: web", Obstacle::NoRole);
+        configuration(404, "no handler for route \"pki/sign/web\". route entry not found.", Obstacle::NoMount);
+        configuration(404, "namespace not found", Obstacle::NoNamespace);
+        configuration(404, "", Obstacle::NoSuchPath);
+        configuration(405, "unsupported operation", Obstacle::NoSuchPath);
         configuration(
             500,
             "could not fetch the CA certificate (was one set?): no default issuer currently configured",
-            "generate or import",
+            Obstacle::NoDefaultIssuer,
         );
         configuration(
             500,
             "1 error occurred:\n\t* could not fetch the CA certificate (was one set?): unable to find PKI issuer for reference: nope\n\n",
-            "<ref>",
+            Obstacle::NoIssuer,
         );
-        configuration(500, "could not fetch the CA certificate (was one set?): storage", "CA");
-        configuration(500, "error fetching CA certificate: no default issuer currently configured", "set the default");
-        configuration(500, "unable to find PKI issuer for reference: blue", "<ref>");
-        configuration(500, "unable to fetch bundle: issuer lacks requested usage issuing-certificates", "usages");
+        configuration(500, "could not fetch the CA certificate (was one set?): storage", Obstacle::NoCertificate);
+        configuration(
+            500,
+            "error fetching CA certificate: no default issuer currently configured",
+            Obstacle::NoDefaultIssuer,
+        );
+        configuration(500, "unable to find PKI issuer for reference: blue", Obstacle::NoIssuer);
+        configuration(
+            500,
+            "unable to fetch bundle: issuer lacks requested usage issuing-certificates",
+            Obstacle::NotForIssuing,
+        );
     }
 
     #[test]
@@ -363,13 +371,36 @@ mod tests {
     }
 
     #[test]
+    fn a_standby_is_told_from_a_vault_that_is_not_able() {
+        let standby = |error: &SignError| matches!(error, SignError::Transient(Outage::Standby { .. }));
+        for (status, words) in [
+            (500, "local node not active but active cluster node not found"),
+            (503, "no active Vault instance found"),
+            (503, "node is not active"),
+            (500, "1 error occurred:\n\t* Vault is in standby mode\n\n"),
+            (472, ""),
+            (473, ""),
+        ] {
+            assert!(matches!(sign(status, &[words]), Meaning::Error(error) if standby(&error)), "{words}");
+            assert!(standby(&login(status, &[words])), "{words}");
+        }
+        assert!(!standby(&login(503, &["internal error"])));
+    }
+
+    #[test]
+    fn a_login_in_a_namespace_that_is_not_there_says_so() {
+        let error = login(404, &["namespace not found"]);
+        assert!(matches!(error, SignError::Issuer(Fault::Mount { obstacle: Obstacle::NoNamespace, .. })), "{error:?}");
+    }
+
+    #[test]
     fn a_refused_login_says_which_field_it_could_be() {
         for (status, words, field) in [
             (400, "invalid role or secret ID", "roleId, or the secret id"),
             (400, "invalid role ID", "roleId"),
             (400, "invalid secret id", "secretRef"),
             (403, "permission denied", "appRole.path"),
-            (404, "namespace not found", "spec.vault.namespace"),
+            (400, "no such namespace", "spec.vault.namespace"),
         ] {
             match login(status, &[words]) {
                 SignError::Issuer(Fault::LoginRefused { hint, .. }) => assert!(hint.contains(field), "{words}: {hint}"),

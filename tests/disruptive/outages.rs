@@ -35,7 +35,7 @@ async fn sealed(run: Run) -> Outcome {
         one.request.reason("Pending", SOON).await?;
     }
     let condition = issuer.not_ready(LATER).await?;
-    ensure!(condition["reason"] == "VaultUnavailable", "{condition}");
+    ensure!(condition["reason"] == "VaultSealed", "{condition}");
     ensure!(condition["message"].as_str().is_some_and(|words| words.contains("sealed")), "{condition}");
     // Still there after another while, and one that comes now waits as well.
     let late = world.approved("late", &issuer.issuer_ref).await?;
@@ -53,7 +53,7 @@ async fn sealed(run: Run) -> Outcome {
     }
     ensure!(world.signs()? == 12, "one sign each, not {}", world.signs()?);
     let changes: Vec<_> = world.events(MESH, "vault").await?.iter().map(|event| event["reason"].clone()).collect();
-    ensure!(changes.iter().filter(|reason| **reason == "VaultUnavailable").count() == 1, "{changes:?}");
+    ensure!(changes.iter().filter(|reason| **reason == "VaultSealed").count() == 1, "{changes:?}");
     Ok(())
 }
 

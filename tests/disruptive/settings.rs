@@ -28,7 +28,7 @@ async fn private_ca(run: Run) -> Outcome {
     let web = Request::new(MESH, "web", &issuer.issuer_ref, &pair.csr_pem).duration("1h").create(kube).await?;
     web.approve().await?;
 
-    let refused = issuer.reason("VaultUnavailable", SOON).await?;
+    let refused = issuer.reason("VaultTLSFailed", SOON).await?;
     let words = refused["message"].as_str().context("a message")?;
     for part in ["certificate", "caBundle", "caBundleSecretRef"] {
         ensure!(words.contains(part), "{part} is missing in: {words}");
@@ -116,7 +116,7 @@ async fn environment(run: Run) -> Outcome {
         let name = format!("{}-web", issuer.issuer_ref.name);
         world.approved(&name, &issuer.issuer_ref).await?.issued(&world, SOON).await?;
     }
-    let refused = trusting.reason("VaultUnavailable", SOON).await?;
+    let refused = trusting.reason("VaultTLSFailed", SOON).await?;
     ensure!(refused["message"].to_string().contains("caBundle"), "VAULT_SKIP_VERIFY has an effect: {refused}");
 
     let targets = forward.targets();

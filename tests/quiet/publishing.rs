@@ -293,7 +293,7 @@ async fn anchors_unknown(shared: Arc<Shared>) -> Outcome {
     // A Vault that is away, and nothing that says what the anchors are but the mount.
     proxy.on(|_| true, Action::answer(503, &json!({"errors": ["Vault is sealed"]})));
     issuing.patch(&json!({"spec": {"trust": {"anchors": null}}})).await?;
-    issuing.reason("VaultUnavailable", SOON).await?;
+    issuing.reason("VaultSealed", SOON).await?;
     says_published(&issuing, &corner, "AnchorsUnknown", SOON).await?;
     holds_for("nothing shrinks without Vault", A_WHILE, untouched).await?;
     proxy.pass_all();

@@ -106,7 +106,7 @@ async fn openshift(shared: Arc<Shared>) -> Outcome {
     let corner = Corner::around(&shared, "openshift", shared.plane.bao.openshift("openshift").await?).await?;
     let issuing = corner.issuer().create(corner.kube()).await?;
     let ready = issuing.not_ready(SOON).await?;
-    ensure!(ready["reason"] == "SigningRefused", "{ready}");
+    ensure!(ready["reason"] == "PermissionDenied", "{ready}");
     says(&ready["message"], &[&corner.recipe.sign_path, "403", "policy", "mount", "role", "permission denied"])?;
     corner.bao().openshift_policy(&corner.recipe).await?;
     issuing.ready(SOON).await?;

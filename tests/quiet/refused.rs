@@ -165,12 +165,12 @@ async fn servers(shared: Arc<Shared>) -> Outcome {
     let swapped = |address: &str, from: &str, to: &str| json!(address.replacen(from, to, 1));
     let closed = format!("https://127.0.0.1:{}", shared.run.port()?);
     let other = corner.recipe.root_pem();
-    let unavailable = "VaultUnavailable";
+    let (no_tls, unreachable, unavailable) = ("VaultTLSFailed", "VaultUnreachable", "VaultUnavailable");
     let rows = vec![
         row(
             "https-behind-http",
             vec![("vault/server", swapped(&plain, "http:", "https:"))],
-            unavailable,
+            no_tls,
             &["no TLS with 127.0.0.1", "spec.vault.server must begin with http://"],
         ),
         row(
@@ -182,25 +182,25 @@ async fn servers(shared: Arc<Shared>) -> Outcome {
         row(
             "wrong-name",
             vec![("vault/serverName", json!("vault.example"))],
-            unavailable,
+            no_tls,
             &["no TLS with 127.0.0.1", "Set spec.vault.serverName to a name in Vault's certificate"],
         ),
         row(
             "wrong-authority",
             vec![("vault/caBundle", json!(STANDARD.encode(other)))],
-            unavailable,
+            no_tls,
             &["no TLS with", "spec.vault.caBundle must hold the CA that signed Vault's certificate"],
         ),
         row(
             "closed",
             vec![("vault/server", json!(closed))],
-            unavailable,
+            unreachable,
             &["cannot connect to 127.0.0.1", "(refused)"],
         ),
         row(
             "no-such-host",
             vec![("vault/server", json!("https://vault.invalid:8200"))],
-            unavailable,
+            unreachable,
             &["cannot connect to vault.invalid:8200", "(name not found)", "spec.vault.server"],
         ),
         row(
@@ -268,8 +268,8 @@ async fn logins(shared: Arc<Shared>) -> Outcome {
         rows.push(row(
             "namespace",
             vec![("vault/namespace", json!("nowhere"))],
-            refused,
-            &["auth/approle/login", "spec.vault.namespace"],
+            "NamespaceNotFound",
+            &["auth/approle/login", "There is no such namespace", "spec.vault.namespace"],
         ));
     }
     check(&corner, rows).await
@@ -282,7 +282,7 @@ async fn paths(shared: Arc<Shared>) -> Outcome {
     let uncovered = |path: &str, name: &'static str| {
         let change = vec![("vault/path", json!(path))];
         let words = [path, "403", "permission denied", "no `update` on this path", "the mount", "misspelt", "role"];
-        row(name, change, "SigningRefused", &words)
+        row(name, change, "PermissionDenied", &words)
     };
     let rows = vec![
         uncovered(&format!("{mount}/sign/typo"), "role-uncovered"),
@@ -296,23 +296,35 @@ async fn paths(shared: Arc<Shared>) -> Outcome {
     let covered = ["paths-pki/*", "typo/*", "paths-empty/*", "sys/*"];
     let rules = covered.map(|path| format!("path \"{path}\" {{ capabilities = [\"update\"] }}\n"));
     bao.policy(&corner.recipe.policy, &rules.concat()).await?;
-    let at = |name: &'static str, path: &str, words: &[&str]| {
-        row(name, vec![("vault/path", json!(path))], "SigningRefused", &[&[path][..], words].concat())
+    let at = |name: &'static str, path: &str, reason: &'static str, words: &[&str]| {
+        row(name, vec![("vault/path", json!(path))], reason, &[&[path][..], words].concat())
     };
     let rows = vec![
         at(
             "role",
             &format!("{mount}/sign/typo"),
+            "RoleNotFound",
             &["unknown role: typo", "The mount has no such role", "spec.vault.path"],
         ),
         at(
             "mount",
             "typo/sign/mesh",
+            "MountNotFound",
             &["no handler for route", "No secrets engine is mounted there", "spec.vault.path"],
         ),
-        at("issuer", &format!("{mount}/issuer/typo/sign/mesh"), &["The mount has no such issuer", "<ref>"]),
-        at("engine", "sys/sign/mesh", &["spec.vault.path"]),
-        at("empty", "paths-empty/sign/mesh", &["could not fetch the CA certificate", "generate or import one"]),
+        at(
+            "issuer",
+            &format!("{mount}/issuer/typo/sign/mesh"),
+            "IssuerNotFound",
+            &["The mount has no such issuer", "<ref>"],
+        ),
+        at("engine", "sys/sign/mesh", "SigningRefused", &["spec.vault.path"]),
+        at(
+            "empty",
+            "paths-empty/sign/mesh",
+            "IssuerNotFound",
+            &["could not fetch the CA certificate", "generate or import one"],
+        ),
     ];
     check(&corner, rows).await
 }

@@ -114,29 +114,66 @@ async fn dead_on_arrival(shared: Arc<Shared>) -> Outcome {
 
 async fn configuration(shared: Arc<Shared>) -> Outcome {
     // Replayed: Vault's words of 1.14 and of mounts in states that OpenBao does not get into.
-    let rows: [(&str, u16, &str, &[&str]); 9] = [
-        ("role", 400, "unknown role: role", &["unknown role", "create the role"]),
-        ("route", 404, "no handler for route \"x\". route entry not found.", &["No secrets engine is mounted there"]),
-        ("namespace", 404, "namespace not found", &["There is no such namespace", "spec.vault.namespace"]),
+    let rows: [(&str, u16, &str, &str, &[&str]); 9] = [
+        ("role", 400, "unknown role: role", "RoleNotFound", &["unknown role", "create the role"]),
+        (
+            "route",
+            404,
+            "no handler for route \"x\". route entry not found.",
+            "MountNotFound",
+            &["No secrets engine is mounted there"],
+        ),
+        (
+            "namespace",
+            404,
+            "namespace not found",
+            "NamespaceNotFound",
+            &["There is no such namespace", "spec.vault.namespace"],
+        ),
         (
             "no-ca",
             500,
             "could not fetch the CA certificate (was one set?): no CA",
+            "CAUnusable",
             &["could not fetch the CA", "import one"],
         ),
-        ("no-default", 500, "error fetching CA certificate: no default issuer currently configured", &["default"]),
-        ("no-issuer", 500, "unable to find PKI issuer for reference: blue", &["no such issuer", "<ref>"]),
-        ("usage", 500, "issuer lacks requested usage issuing-certificates", &["issuing-certificates", "usages"]),
-        ("policy", 403, "1 error occurred:\n\t* permission denied\n\n", &["policy", "mount", "role", "misspelt"]),
-        ("operation", 405, "unsupported operation", &["unsupported operation", "spec.vault.path"]),
+        (
+            "no-default",
+            500,
+            "error fetching CA certificate: no default issuer currently configured",
+            "IssuerNotFound",
+            &["default"],
+        ),
+        (
+            "no-issuer",
+            500,
+            "unable to find PKI issuer for reference: blue",
+            "IssuerNotFound",
+            &["no such issuer", "<ref>"],
+        ),
+        (
+            "usage",
+            500,
+            "issuer lacks requested usage issuing-certificates",
+            "CAUnusable",
+            &["issuing-certificates", "usages"],
+        ),
+        (
+            "policy",
+            403,
+            "1 error occurred:\n\t* permission denied\n\n",
+            "PermissionDenied",
+            &["policy", "mount", "role", "misspelt"],
+        ),
+        ("operation", 405, "unsupported operation", "SigningRefused", &["unsupported operation", "spec.vault.path"]),
     ];
     let table = Table::new(&shared, "configuration").await?;
-    try_join_all(rows.map(|(name, status, words, expected)| {
+    try_join_all(rows.map(|(name, status, words, reason, expected)| {
         let table = &table;
         async move {
             table.proxy.on(table.at(name), Action::answer(status, &errors(words)));
             let issuing = table.issuer(name).await?.create(table.corner.kube()).await?;
-            let ready = issuing.reason("SigningRefused", SOON).await.context(name)?;
+            let ready = issuing.reason(reason, SOON).await.context(name)?;
             says(&ready["message"], &[&[table.path(name).as_str()][..], expected].concat()).context(name)?;
             let request = table.request(name, name).await?;
             table.corner.pending(&request, "is not Ready").await.context(name)
@@ -149,7 +186,7 @@ async fn configuration(shared: Arc<Shared>) -> Outcome {
 
 async fn logins(shared: Arc<Shared>) -> Outcome {
     // Replayed: OpenBao says "invalid role or secret ID" for both, and is never overloaded here.
-    let rows: [(&str, u16, &str, &str, &[&str]); 6] = [
+    let rows: [(&str, u16, &str, &str, &[&str]); 9] = [
         (
             "role-id",
             400,
@@ -165,7 +202,28 @@ async fn logins(shared: Arc<Shared>) -> Outcome {
             "LoginRefused",
             &["permission denied", "appRole.path names no AppRole mount"],
         ),
-        ("sealed", 503, "Vault is sealed", "VaultUnavailable", &["is sealed"]),
+        ("sealed", 503, "Vault is sealed", "VaultSealed", &["is sealed"]),
+        (
+            "no-leader",
+            500,
+            "local node not active but active cluster node not found",
+            "VaultStandby",
+            &["is a standby that knows no active node", "a majority of its nodes"],
+        ),
+        (
+            "inactive",
+            503,
+            "no active Vault instance found",
+            "VaultStandby",
+            &["is a standby that knows no active node (no active Vault instance found)"],
+        ),
+        (
+            "namespace",
+            404,
+            "namespace not found",
+            "NamespaceNotFound",
+            &["auth/approle/login", "correct spec.vault.namespace"],
+        ),
         ("limited", 429, "rate limit quota exceeded", "VaultUnavailable", &["429", "rate limit quota exceeded"]),
         ("broken", 500, "internal error", "VaultUnavailable", &["500", "internal error"]),
     ];

@@ -349,8 +349,7 @@ async fn odd_keys(shared: Arc<Shared>) -> Outcome {
         {
             let issuer = Issuer::app_role("odd-keys", &format!("{name}-{kind}"), corner.bao(), &corner.recipe);
             let issuer = issuer.set("vault/path", format!("{mount}/sign/mesh").into()).set("trust", trust);
-            let ready =
-                issuer.create(corner.kube()).await?.reason("SigningRefused", SOON).await.context(mount.clone())?;
+            let ready = issuer.create(corner.kube()).await?.reason("CAUnusable", SOON).await.context(mount.clone())?;
             says(
                 &ready["message"],
                 &[&mount, &format!("{name} root signs with {words}"), "cannot check", "Use a CA of"],

@@ -58,7 +58,7 @@ async fn echoed_token(shared: Arc<Shared>) -> Outcome {
     proxy.on(|seen| seen.path.contains("/sign/"), echo(404, "no handler for route", &token));
     let request = corner.ask("waiting").await?;
     corner.pending(&request, "could not have the request signed").await?;
-    let ready = issuing.reason("SigningRefused", SOON).await?;
+    let ready = issuing.reason("MountNotFound", SOON).await?;
     hides(&ready["message"], &token)
 }
 

@@ -87,7 +87,7 @@ async fn role_vanished(shared: Arc<Shared>) -> Outcome {
     let request = corner.ask("web").await?;
     let object = corner.pending(&request, "could not have the request signed").await?;
     ensure!(!object.to_string().contains("unknown role"), "Vault's words stand in the issuer's condition: {object}");
-    let ready = issuing.reason("SigningRefused", SOON).await?;
+    let ready = issuing.reason("RoleNotFound", SOON).await?;
     says(&ready["message"], &[&corner.recipe.sign_path, "unknown role: mesh", "create the role"])?;
     corner.pending(&request, "is not Ready").await?;
     corner.bao().lenient_role(corner.recipe.mount(), "mesh").await?;
@@ -105,7 +105,7 @@ async fn one_tries_for_all(shared: Arc<Shared>) -> Outcome {
     corner.issued(&corner.ask("before").await?).await?;
     corner.bao().delete(&format!("{}/roles/mesh", corner.recipe.mount())).await?;
     let requests = try_join_all(["one", "two", "three"].map(|request| corner.ask(request))).await?;
-    let ready = issuing.reason("SigningRefused", SOON).await?;
+    let ready = issuing.reason("RoleNotFound", SOON).await?;
     says(&ready["message"], &[&corner.recipe.sign_path, "unknown role: mesh", "create the role"])?;
     let attempts = corner.sign_attempts()?;
     tokio::time::sleep(A_WHILE).await;

@@ -185,7 +185,7 @@ async fn cel(shared: Arc<Shared>) -> Outcome {
     let path = "cel-pki/cel/sign/mesh";
     allow(&corner, path).await?;
     let issuing = corner.issuer().set("vault/path", json!(path)).create(corner.kube()).await?;
-    let refused = issuing.reason("SigningRefused", SOON).await?;
+    let refused = issuing.reason("RoleNotFound", SOON).await?;
     says(&refused["message"], &["CEL role not found", "create the role"])?;
     let expression = "size(parsed_csr.DNSNames) == 0 ? 'only names of Services, please' : ValidationOutput{template: CertTemplate{\
         DNSNames: parsed_csr.DNSNames, NotAfter: now + duration(request.ttl), KeyUsage: 1}}";

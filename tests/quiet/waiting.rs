@@ -93,14 +93,14 @@ async fn bundle_corrected(shared: Arc<Shared>) -> Outcome {
     corner.kube().config_map("bundle-corrected", "vault-ca", &[("ca.crt", corner.recipe.root_pem())]).await?;
     let issuer = corner.issuer().set("vault/caBundle", Value::Null);
     let issuing = issuer.set("vault/caBundleConfigMapRef", json!({"name": "vault-ca"})).create(corner.kube()).await?;
-    let ready = issuing.reason("VaultUnavailable", SOON).await?;
+    let ready = issuing.reason("VaultTLSFailed", SOON).await?;
     says(&ready["message"], &["no TLS with 127.0.0.1", "spec.vault.caBundleConfigMapRef must hold the CA"])?;
     let request = corner.ask("web").await?;
     corner.pending(&request, "is not Ready").await?;
     corner.kube().config_map("bundle-corrected", "vault-ca", &[("ca.crt", "no PEM at all")]).await?;
     let rubbish = |object: &Value| {
         ready_of(object)
-            .is_ok_and(|it| text(&it["message"]).contains("caBundleConfigMapRef") && it["reason"] != "VaultUnavailable")
+            .is_ok_and(|it| text(&it["message"]).contains("caBundleConfigMapRef") && it["reason"] != "VaultTLSFailed")
     };
     corner.kube().wait(&issuing.path, AT_ONCE, rubbish).await?;
     corner.kube().config_map("bundle-corrected", "vault-ca", &[("ca.crt", corner.bao().ca_pem())]).await?;
