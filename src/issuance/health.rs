@@ -120,7 +120,7 @@ impl Report {
         let health = (self.health.ready, self.health.reason.as_str(), self.health.message.clone());
         let mut conditions = vec![condition("Ready", health, generation, written, now)];
         let warnings =
-            [(LIFETIME_SHORTENED, "SeenInAnswer", &self.shortened), (TOKEN_EXPIRING, "ToldByVault", &self.expiring)];
+            [(LIFETIME_SHORTENED, "SeenInAnswer", &self.shortened), (TOKEN_EXPIRING, TOKEN_EXPIRING, &self.expiring)];
         conditions.extend(warnings.iter().filter_map(|(type_, reason, words)| {
             Some(condition(type_, (true, *reason, words.as_ref()?.clone()), generation, written, now))
         }));
