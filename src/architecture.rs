@@ -94,7 +94,7 @@ fn sources() -> Vec<(String, PathBuf, String)> {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if !["architecture.rs", "testing.rs", "fake.rs", "tests.rs", "signer_tests.rs"]
+            } else if !["architecture.rs", "testing.rs", "fake.rs", "tests.rs", "session_tests.rs", "signer_tests.rs"]
                 .contains(&name.as_str())
             {
                 let text = std::fs::read_to_string(&path).expect("the sources can be read");

@@ -21,7 +21,7 @@ use crate::issuance::servers::AllowedServers;
 use crate::issuers::{Issuers, Publishers};
 use crate::metrics::Metrics;
 use crate::requests::certificate_request::CertificateRequest;
-use crate::vault::{PublicRoots, VaultSigner};
+use crate::vault::{PublicRoots, Revocations, VaultSigner};
 
 /// What every controller works with.
 pub struct Context {
@@ -47,6 +47,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// The public roots of the container, loaded once.
     pub roots: PublicRoots,
+    /// The tokens that are being revoked.
+    pub revocations: Revocations,
     /// What was set on the command line.
     pub settings: Settings,
     /// True once the process is to end.

@@ -6,6 +6,7 @@ pub mod breaker;
 pub mod changes;
 pub mod diagnosis;
 pub mod discovery;
+pub mod expiry;
 pub mod health;
 pub mod inspection;
 pub mod lifetimes;

@@ -137,6 +137,11 @@ impl<S: Signer> Issuers<S> {
         self.write().known.remove(key);
     }
 
+    /// Nothing is signed any more: every session that nobody uses ends.
+    pub fn forget_all(&self) {
+        self.write().known.clear();
+    }
+
     /// The issuers of one kind.
     pub fn keys(&self, kind: IssuerKind) -> Vec<IssuerKey> {
         self.read().known.keys().filter(|key| key.kind == kind).cloned().collect()

@@ -141,7 +141,7 @@ impl IssuerMetrics {
         self.0.facts().ca_not_after = not_after;
     }
 
-    /// When the token in use ends; none: no token, or one without an end.
+    /// When the static token in use ends for good; none: not known, or it does not.
     pub fn token_not_after(&self, not_after: Option<Timestamp>) {
         self.0.facts().token_not_after = not_after;
     }
@@ -168,7 +168,17 @@ impl IssuerMetrics {
 
     /// One login was accepted or not.
     pub fn login(&self, success: bool) {
-        if success { &self.0.logins } else { &self.0.failed_logins }.inc();
+        self.0.logins.count(success);
+    }
+
+    /// One renewal of a token was granted or not.
+    pub fn renewal(&self, success: bool) {
+        self.0.renewals.count(success);
+    }
+
+    /// One token was revoked or not.
+    pub fn revocation(&self, success: bool) {
+        self.0.revocations.count(success);
     }
 }
 
@@ -182,10 +192,24 @@ struct Series {
     facts: Mutex<Facts>,
     signs: Signs,
     sign_seconds: Histogram,
-    logins: Counter,
-    failed_logins: Counter,
+    logins: Asked,
+    renewals: Asked,
+    revocations: Asked,
     anchor_changes: Counter,
     signing_changes: Counter,
+}
+
+/// What was asked of Vault beside signs, by how it ended.
+#[derive(Debug, Default)]
+struct Asked {
+    accepted: Counter,
+    failed: Counter,
+}
+
+impl Asked {
+    fn count(&self, success: bool) {
+        if success { &self.accepted } else { &self.failed }.inc();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -223,8 +247,9 @@ impl Default for Series {
             facts: Mutex::default(),
             signs: Signs::default(),
             sign_seconds: Histogram::new(SIGN_SECONDS),
-            logins: Counter::default(),
-            failed_logins: Counter::default(),
+            logins: Asked::default(),
+            renewals: Asked::default(),
+            revocations: Asked::default(),
             anchor_changes: Counter::default(),
             signing_changes: Counter::default(),
         }
@@ -251,14 +276,17 @@ impl Collector for Issuers {
         page.gauges("ready", "Whether the issuer can sign: 1 yes, 0 no", None, |facts| Some(i64::from(facts.ready)))?;
         let help = "End of validity of the signing CA's certificate, in seconds since 1970";
         page.gauges("ca_not_after", help, Some(&Unit::Seconds), |facts| facts.ca_not_after.map(Timestamp::as_second))?;
-        let help = "End of validity of a static Vault token that may look at itself, in seconds since 1970";
+        let help = "End of validity of a static Vault token, where it is known and no renewal can put it off, in seconds since 1970";
         page.gauges("token_not_after", help, Some(&Unit::Seconds), |facts| {
             facts.token_not_after.map(Timestamp::as_second)
         })?;
         page.anchors()?;
         page.signs()?;
         page.sign_seconds()?;
-        page.logins()?;
+        page.asked("logins", "Logins at Vault by whether they were accepted", |series| &series.logins)?;
+        page.asked("token_renewals", "Renewals of a token by whether Vault granted them", |series| &series.renewals)?;
+        let help = "Tokens that were no longer needed, by whether Vault revoked them";
+        page.asked("token_revocations", help, |series| &series.revocations)?;
         page.changes()
     }
 }
@@ -324,11 +352,11 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn logins(&mut self) -> fmt::Result {
-        let help = "Logins at Vault by whether they were accepted";
-        let mut family = self.encoder.encode_descriptor("logins", help, None, MetricType::Counter)?;
+    fn asked(&mut self, name: &str, help: &str, of: impl Fn(&Series) -> &Asked) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (key, series) in &self.issuers {
-            for (outcome, count) in [("accepted", &series.logins), ("failed", &series.failed_logins)] {
+            let Asked { accepted, failed } = of(series);
+            for (outcome, count) in [("accepted", accepted), ("failed", failed)] {
                 count.encode(family.encode_family(&labels(key, Some(("outcome", outcome))))?)?;
             }
         }
@@ -378,6 +406,8 @@ mod tests {
         issuer.anchors(&[("ab12".to_owned(), Timestamp::from_second(2_000_000_000).expect("time"))]);
         issuer.signed(Outcome::IssuerFault, Duration::from_millis(3));
         issuer.login(true);
+        issuer.renewal(false);
+        issuer.revocation(true);
         issuer.changed(Changed::TrustAnchors);
         shows(&metrics, &format!("vault_mesh_issuer_ready{{{LABELS}}} 1"));
         shows(&metrics, &format!("vault_mesh_issuer_ca_not_after_seconds{{{LABELS}}} 1900000000"));
@@ -389,6 +419,8 @@ mod tests {
         shows(&metrics, &format!(r#"vault_mesh_issuer_signs_total{{{LABELS},outcome="issued"}} 0"#));
         shows(&metrics, &format!(r#"vault_mesh_issuer_sign_duration_seconds_bucket{{le="0.005",{LABELS}}} 1"#));
         shows(&metrics, &format!(r#"vault_mesh_issuer_logins_total{{{LABELS},outcome="accepted"}} 1"#));
+        shows(&metrics, &format!(r#"vault_mesh_issuer_token_renewals_total{{{LABELS},outcome="failed"}} 1"#));
+        shows(&metrics, &format!(r#"vault_mesh_issuer_token_revocations_total{{{LABELS},outcome="accepted"}} 1"#));
         shows(&metrics, &format!(r#"vault_mesh_issuer_trust_changes_total{{{LABELS},of="anchors"}} 1"#));
         shows(&metrics, &format!(r#"vault_mesh_issuer_trust_changes_total{{{LABELS},of="signing_ca"}} 0"#));
         assert!(!metrics.encode().contains("token_not_after_seconds{"), "an unknown end must not be shown");

@@ -6,6 +6,7 @@ pub mod answer;
 pub mod endpoints;
 pub mod envelope;
 pub mod failure;
+pub mod revocation;
 pub mod session;
 pub mod signer;
 pub mod table;
@@ -16,5 +17,6 @@ pub mod transport;
 #[cfg(test)]
 mod fake;
 
+pub use revocation::Revocations;
 pub use signer::VaultSigner;
 pub use tls::PublicRoots;

@@ -13,7 +13,7 @@ use crate::x509::Certificate;
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct IssuerStatus {
-    /// `Ready`: whether certificates can be signed. `Published`, where spec.trust.publish is set: whether the trust anchors in force stand there. `LifetimeShortened` is there while certificates get less than a third of the lifetime that is asked for. A message says what is wrong and what to do.
+    /// `Ready`: whether certificates can be signed. `Published`, where spec.trust.publish is set: whether the trust anchors in force stand there. `LifetimeShortened` is there while certificates get less than a third of the lifetime that is asked for, and `TokenExpiring` from 24 h before the end of a static token that no renewal puts off. A message says what is wrong and what to do.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     #[schemars(length(max = 16))]

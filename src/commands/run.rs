@@ -32,10 +32,13 @@ use crate::http::{self, Admin};
 use crate::issuers::{Issuers, Publishers};
 use crate::metrics::Metrics;
 use crate::requests::certificate_request::CertificateRequest;
-use crate::vault::PublicRoots;
+use crate::vault::{PublicRoots, Revocations};
 
 /// How long signs under way may take after SIGTERM; Kubernetes' own patience (40 s in the chart) is a little longer.
 const LAST_SIGNS: Duration = Duration::from_secs(30);
+
+/// How long the tokens of all issuers may take to be revoked after that.
+const LAST_REVOCATIONS: Duration = Duration::from_secs(3);
 
 /// What a running task is, for the message when it ends and must not.
 type Tasks = JoinSet<&'static str>;
@@ -74,6 +77,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     if drained.is_err() {
         info!("some signs did not end in time and are abandoned; their requests stay Pending");
     }
+    context.issuers.forget_all();
+    context.revocations.finish(LAST_REVOCATIONS).await;
     Ok(())
 }
 
@@ -143,6 +148,7 @@ fn build(
         namespaces,
         metrics: Metrics::new(),
         roots: PublicRoots::load(),
+        revocations: Revocations::default(),
         settings: Settings {
             cluster_resource_namespace: namespace,
             signs_per_issuer: args.signs_per_issuer,

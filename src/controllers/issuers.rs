@@ -182,7 +182,8 @@ fn settle<K: Issuer>(issuer: &K, key: &IssuerKey, context: &Context) -> Result<A
             sources => Some(Anchors::configured(sources, clock::now())?),
         };
         let metrics = context.metrics.issuer(key);
-        let signer = VaultSigner::new(&origin.config, &material, &context.roots, metrics.clone())?;
+        let revocations = context.revocations.clone();
+        let signer = VaultSigner::new(&origin.config, &material, &context.roots, metrics.clone(), revocations)?;
         let record = Record::of(issuer.issuer_status(), issuer.meta().generation, annotation(issuer));
         Ok(Live::new(origin.clone(), configured, record, signer, context.settings.signs_per_issuer, metrics))
     })
@@ -214,7 +215,7 @@ async fn record<K: Issuer>(
     info!(issuer = %key, ready = report.health.ready, reason = report.health.reason.as_str(), "{}", report.health.message);
     for now in &status.conditions {
         if !before.and_then(|before| before.condition(&now.type_)).is_some_and(|was| is_known(was, now)) {
-            let kind = if now.status == "True" { Kind::Normal } else { Kind::Warning };
+            let kind = if is_good(now) { Kind::Normal } else { Kind::Warning };
             context.events.publish(&issuer.object_ref(&()), kind, &now.reason, now.message.clone());
         }
     }
@@ -224,6 +225,11 @@ async fn record<K: Issuer>(
         context.events.publish(&issuer.object_ref(&()), Kind::Change, reason, note);
     }
     Ok(true)
+}
+
+/// Whether it says what is hoped for: some conditions are there only while something is amiss.
+fn is_good(condition: &Condition) -> bool {
+    matches!(condition.type_.as_str(), "Ready" | "Published") && condition.status == "True"
 }
 
 /// Whether a person has heard of it. The reason of a Ready condition may change from check to check, except that a root which

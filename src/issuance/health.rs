@@ -107,6 +107,7 @@ impl Health {
 
 /// The condition that says that certificates live much shorter than is asked for; absent where they do not.
 const LIFETIME_SHORTENED: &str = "LifetimeShortened";
+const TOKEN_EXPIRING: &str = "TokenExpiring";
 
 /// Everything that an issuer's status is to say.
 #[derive(Debug, Clone)]
@@ -121,12 +122,15 @@ pub struct Report {
     pub record: Option<Record>,
     /// Certificates live much shorter than is asked for: what was seen, for people.
     pub shortened: Option<String>,
+    /// The token ends soon and a person has to replace it: what to say.
+    pub expiring: Option<String>,
 }
 
 impl Report {
     /// The issuer cannot even be asked.
     pub fn troubled(error: &SignError) -> Self {
-        Self { health: Health::troubled(error), anchors: None, signing: None, record: None, shortened: None }
+        let health = Health::troubled(error);
+        Self { health, anchors: None, signing: None, record: None, shortened: None, expiring: None }
     }
 
     /// The status to write, if it is not there yet. What is not known now stays as it was recorded: a trouble must not make
@@ -140,10 +144,11 @@ impl Report {
     ) -> Option<IssuerStatus> {
         let health = (self.health.ready, self.health.reason.as_str(), self.health.message.clone());
         let mut conditions = vec![condition("Ready", health, generation, written, now)];
-        let shortened = |words: &String| {
-            condition(LIFETIME_SHORTENED, (true, "SeenInAnswer", words.clone()), generation, written, now)
-        };
-        conditions.extend(self.shortened.as_ref().map(shortened));
+        let warnings =
+            [(LIFETIME_SHORTENED, "SeenInAnswer", &self.shortened), (TOKEN_EXPIRING, TOKEN_EXPIRING, &self.expiring)];
+        conditions.extend(warnings.iter().filter_map(|(type_, reason, words)| {
+            Some(condition(type_, (true, *reason, words.as_ref()?.clone()), generation, written, now))
+        }));
         conditions.extend(publication.condition(generation, written, now));
         let mut new = written.cloned().unwrap_or_default();
         let seen = |certificate: &Certificate| CertificateStatus::from(certificate);
@@ -205,7 +210,8 @@ mod tests {
     use super::*;
 
     fn verified() -> Report {
-        Report { health: Health::verified(), anchors: None, signing: None, record: None, shortened: None }
+        let health = Health::verified();
+        Report { health, anchors: None, signing: None, record: None, shortened: None, expiring: None }
     }
 
     #[test]
@@ -226,6 +232,16 @@ mod tests {
         let ready = &status.conditions[0];
         assert_eq!((ready.status.as_str(), ready.observed_generation), ("True", Some(3)));
         assert!(ready.message.contains("Vault verified"));
+    }
+
+    #[test]
+    fn a_token_that_ends_soon_has_a_condition_of_its_own() {
+        let report = Report { expiring: Some("until noon".to_owned()), ..verified() };
+        let status = report
+            .status(&Publication::Unwanted, Some(3), None, Timestamp::UNIX_EPOCH)
+            .expect("a first status is written");
+        let shown: Vec<_> = status.conditions.iter().map(|it| (it.type_.as_str(), it.message.as_str())).collect();
+        assert_eq!(shown, [("Ready", "Vault verified"), ("TokenExpiring", "until noon")]);
     }
 
     #[test]

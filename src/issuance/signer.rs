@@ -7,6 +7,8 @@ mod refusal;
 use std::future::Future;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::usages::Usage;
 use super::words::Words;
 use crate::api::ACCEPT_ANCHORS;
@@ -25,6 +27,8 @@ pub trait Signer: Send + Sync {
     fn check(&self, probe: Probe) -> impl Future<Output = Observation> + Send;
     /// Has one request signed. Asked once per call: whoever calls decides about another try.
     fn sign(&self, request: &SigningRequest) -> impl Future<Output = Result<Answer, SignError>> + Send;
+    /// How long until a check would keep alive what ends otherwise; none: nothing has to be kept.
+    fn check_due(&self) -> Option<Duration>;
 }
 
 /// What an authority is asked to sign: made by [`super::policy::plan`] and by nobody else.
@@ -95,6 +99,8 @@ pub struct Observation {
     pub signing: Fact<()>,
     /// What does the signing mount show of itself?
     pub mount: Fact<Shown>,
+    /// When do our credentials end, where only a person can replace them? None: they do not, or that is not known.
+    pub ends: Option<Timestamp>,
 }
 
 /// The certificates that a mount shows to anybody who asks.

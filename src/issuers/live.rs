@@ -14,6 +14,7 @@ use crate::api::material::Delivered;
 use crate::issuance::breaker::{Breaker, Gate, Sight};
 use crate::issuance::diagnosis::{Diagnosis, Trust, diagnose};
 use crate::issuance::discovery::{Record, in_force};
+use crate::issuance::expiry::token_expiring;
 use crate::issuance::health::{Health, Report};
 use crate::issuance::inspection::Issued;
 use crate::issuance::lifetimes::Lifetimes;
@@ -23,6 +24,8 @@ use crate::issuance::verdict::Waiting;
 use crate::metrics::IssuerMetrics;
 use crate::x509::Certificate;
 
+/// Checks that only keep a token alive are no closer than this.
+const KEEPING: Duration = Duration::from_secs(60);
 /// A sign within this time shows what a probe would show.
 const RECENT: Duration = Duration::from_secs(60);
 
@@ -60,8 +63,10 @@ struct State {
     last_signed: Option<Timestamp>,
     /// What the last sign met, if it was not the request's own fault and none has succeeded since.
     unsigned: Option<SignError>,
-    /// A check has ended.
-    checked: bool,
+    /// When the last check ended.
+    checked: Option<Timestamp>,
+    /// What was to be said at that time of a token that ends soon.
+    expiring: Option<String>,
     /// What signs have shown about lifetimes.
     lifetimes: Lifetimes,
     /// What the status says: only under a written Ready do requests pass, so that the anchors are on record before anything is
@@ -110,7 +115,11 @@ impl<S: Signer> Live<S> {
 
     /// How long until the next check is due.
     pub fn due_in(&self, now: Timestamp) -> Duration {
-        self.state().breaker.due_in(now)
+        let state = self.state();
+        let due = state.breaker.due_in(now);
+        let (Some(keep), Some(checked)) = (self.signer.check_due(), state.checked) else { return due };
+        let apart = KEEPING.saturating_sub(now.duration_since(checked).unsigned_abs());
+        due.min(keep.max(apart))
     }
 
     /// Hears which anchors the issuer's annotation accepts; what it has not said before is followed at once.
@@ -136,7 +145,8 @@ impl<S: Signer> Live<S> {
         };
         let Diagnosis { trouble, anchors, signing, hopeless } = diagnose(&observation, trust, self.mount(), now());
         let sight = if hopeless { Sight::Seen } else { sight(&observation) };
-        state.checked = true;
+        state.checked = Some(now());
+        state.expiring = token_expiring(observation.ends, now());
         let trouble = trouble.or_else(|| state.unsigned.clone().filter(|_| sight == Sight::Unseen));
         state.breaker.checked(trouble.as_ref(), sight, &self.origin.uid, now());
         if trouble.is_some() || !state.breaker.mistrusted() {
@@ -177,7 +187,8 @@ impl<S: Signer> Live<S> {
         };
         let shortened = state.lifetimes.message().map(str::to_owned);
         let (anchors, signing) = (state.anchors.clone(), state.signing.clone());
-        Report { health, anchors, signing, record: state.checked.then(|| state.record.clone()), shortened }
+        let record = state.checked.map(|_| state.record.clone());
+        Report { health, anchors, signing, record, shortened, expiring: state.expiring.clone() }
     }
 
     /// The status says what was reported. Returns whether the requests that wait have to hear of it.
@@ -194,7 +205,7 @@ impl<S: Signer> Live<S> {
 
     /// Whether anything is known of it at all.
     pub fn was_checked(&self) -> bool {
-        self.state().checked
+        self.state().checked.is_some()
     }
 
     /// Lets a request pass, with the anchors in force.
@@ -337,12 +348,17 @@ mod tests {
     use crate::x509::testing::{Authority, now};
 
     /// A mount that shows what the test has put there; nobody signs with it.
-    struct Mount(Mutex<Fact<Shown>>, Mutex<Fact<()>>);
+    struct Mount(Mutex<Fact<Shown>>, Mutex<Fact<()>>, Mutex<Option<Duration>>);
 
     impl Signer for Mount {
         async fn check(&self, _: Probe) -> Observation {
             let mount = self.0.lock().expect("no test panics here").clone();
-            Observation { login: Fact::Yes(()), signing: self.1.lock().expect("no test panics here").clone(), mount }
+            let signing = self.1.lock().expect("no test panics here").clone();
+            Observation { login: Fact::Yes(()), signing, mount, ends: None }
+        }
+
+        fn check_due(&self) -> Option<Duration> {
+            *self.2.lock().expect("no test panics here")
         }
 
         async fn sign(&self, _: &SigningRequest) -> Result<Answer, SignError> {
@@ -373,7 +389,7 @@ mod tests {
             let origin = Origin { uid: "uid".to_owned(), config, objects: Vec::new() };
             let metrics = Metrics::new().issuer(&IssuerKey::new(IssuerKind::Namespaced, "mesh", "vault"));
             let shown = Shown { certificates: vec![one.clone(), two.clone()], named: false, complete: true };
-            let mount = Mount(Mutex::new(Fact::Yes(shown)), Mutex::new(Fact::Yes(())));
+            let mount = Mount(Mutex::new(Fact::Yes(shown)), Mutex::new(Fact::Yes(())), Mutex::default());
             let live = Live::new(origin, configured, record, mount, NonZeroUsize::MIN, metrics);
             let scene = Self { one, two, live };
             scene.look().await;
@@ -414,6 +430,19 @@ mod tests {
             assert_eq!(self.live.admit(), Err(Waiting::IssuerNotReady));
             assert_eq!(self.live.report().health.reason, ReadyReason::TrustAnchorsChanged);
         }
+    }
+
+    #[tokio::test]
+    async fn a_check_comes_when_the_token_needs_it_and_not_within_a_minute_of_the_last() {
+        let scene = Scene::new(Record::default()).await;
+        let due = |token: Option<u64>, passed: u64| {
+            *scene.live.signer.2.lock().expect("no test panics here") = token.map(Duration::from_secs);
+            scene.live.due_in(now().checked_add(Duration::from_secs(passed)).expect("a time")).as_secs()
+        };
+        let calm = due(None, 0);
+        assert!(calm >= 240, "{calm}");
+        assert_eq!((due(Some(100), 0), due(Some(5), 0), due(Some(0), 20), due(Some(0), 70)), (100, 60, 40, 0));
+        assert_eq!(due(Some(4_000), 0), calm);
     }
 
     #[tokio::test]

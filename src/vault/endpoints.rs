@@ -1,5 +1,6 @@
-//! The endpoints of Vault's API that vaultrs has no type for: what a mount tells about its own certificates to anybody who asks.
-//! Everything else (sign, AppRole login, lookup-self) runs on vaultrs' own types. None of them is ever printed: some hold secrets.
+//! The endpoints of Vault's API that vaultrs has no usable type for: what a mount tells about its own certificates to anybody who
+//! asks, and how a token is renewed and revoked. Everything else (sign, AppRole login, lookup-self) runs on vaultrs' own types.
+//! None of them is ever printed: some hold secrets.
 
 use std::time::Duration;
 
@@ -40,6 +41,16 @@ pub struct ReadChain {
     #[endpoint(skip)]
     pub mount: String,
 }
+
+/// `POST auth/token/renew-self`. The path of vaultrs' own type begins with a tab.
+#[derive(Endpoint)]
+#[endpoint(path = "auth/token/renew-self", method = "POST")]
+pub struct RenewSelf {}
+
+/// `POST auth/token/revoke-self`, for which the same is true.
+#[derive(Endpoint)]
+#[endpoint(path = "auth/token/revoke-self", method = "POST")]
+pub struct RevokeSelf {}
 
 /// `POST <sign path>`, for every verb that signs a CSR: vaultrs builds the path of one of them only.
 #[derive(Endpoint, Clone)]

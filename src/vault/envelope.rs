@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -21,6 +22,8 @@ pub struct Envelope {
     pub warnings: Vec<String>,
     /// Why Vault refused.
     pub errors: Vec<String>,
+    /// A lease hangs on the token that was used: what was made ends with it.
+    pub leased: bool,
 }
 
 /// The result of a login.
@@ -33,6 +36,25 @@ pub struct Login {
     pub renewable: bool,
     /// How many calls it is good for; none: any number.
     pub uses: Option<u32>,
+    /// It cannot be revoked (nor renewed, which `renewable` says).
+    pub batch: bool,
+}
+
+/// What a token tells of itself at `lookup-self`.
+#[derive(Debug, Clone, Default)]
+pub struct Described {
+    /// How long it still lives; none: for ever.
+    pub left: Option<Duration>,
+    /// How long its lease was when it was made.
+    pub granted: Option<Duration>,
+    /// Whether its life can be prolonged.
+    pub renewable: bool,
+    /// How many calls are left; none: any number.
+    pub uses: Option<u32>,
+    /// When its lease ends.
+    pub expires: Option<Timestamp>,
+    /// Beyond this no renewal prolongs it. Vault's own limit, which holds as well, is not told.
+    pub limit: Option<Timestamp>,
 }
 
 impl Envelope {
@@ -49,6 +71,7 @@ impl Envelope {
             auth: Login::read(&take("auth")),
             warnings: texts(&take("warnings")),
             errors: texts(&take("errors")),
+            leased: take("lease_id").as_str().is_some_and(|id| !id.is_empty()),
         })
     }
 }
@@ -62,15 +85,37 @@ impl Login {
         }
         Some(Self {
             client_token: SecretString::from(token),
-            lease: auth["lease_duration"].as_u64().filter(|seconds| *seconds > 0).map(Duration::from_secs),
+            lease: seconds(&auth["lease_duration"]),
             renewable: auth["renewable"].as_bool().unwrap_or(false),
             uses: uses(&auth["num_uses"]),
+            batch: auth["token_type"] == "batch",
         })
     }
 }
 
+impl Described {
+    /// Reads the answer of `lookup-self`.
+    pub fn read(data: &Value) -> Self {
+        let made = data["creation_time"].as_i64().and_then(|made| Timestamp::from_second(made).ok());
+        let limit = made.zip(seconds(&data["explicit_max_ttl"])).and_then(|(made, limit)| made.checked_add(limit).ok());
+        Self {
+            left: seconds(&data["ttl"]),
+            granted: seconds(&data["creation_ttl"]),
+            renewable: data["renewable"].as_bool().unwrap_or(false),
+            uses: uses(&data["num_uses"]),
+            expires: data["expire_time"].as_str().and_then(|end| end.parse().ok()),
+            limit,
+        }
+    }
+}
+
+/// A length of time, where 0 means for ever.
+fn seconds(value: &Value) -> Option<Duration> {
+    value.as_u64().filter(|seconds| *seconds > 0).map(Duration::from_secs)
+}
+
 /// `num_uses`, where 0 means without limit.
-pub fn uses(value: &Value) -> Option<u32> {
+fn uses(value: &Value) -> Option<u32> {
     value.as_u64().filter(|uses| *uses > 0).map(|uses| u32::try_from(uses).unwrap_or(u32::MAX))
 }
 
@@ -98,6 +143,28 @@ mod tests {
         let body = br#"{"auth":{"client_token":"root","lease_duration":0,"num_uses":0}}"#;
         let login = Envelope::read(body).and_then(|envelope| envelope.auth).expect("this is a login");
         assert_eq!((login.lease, login.renewable, login.uses), (None, false, None));
+    }
+
+    #[test]
+    fn a_token_tells_of_itself() {
+        let data = serde_json::json!({"ttl": 1_800, "creation_ttl": 3_600, "renewable": true, "num_uses": 0,
+            "expire_time": "2026-11-21T20:41:42.818616816Z", "creation_time": 1_795_290_102, "explicit_max_ttl": 7_200});
+        let Described { left, granted, renewable, uses, expires, limit } = Described::read(&data);
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!((left, granted, renewable, uses), (seconds(1_800), seconds(3_600), true, None));
+        assert_eq!(expires.map(Timestamp::as_second), Some(1_795_293_702));
+        assert_eq!(limit.map(Timestamp::as_second), Some(1_795_297_302));
+        let root = serde_json::json!({"ttl": 0, "creation_ttl": 0, "expire_time": null, "explicit_max_ttl": 0});
+        let Described { left, expires, limit, .. } = Described::read(&root);
+        assert_eq!((left, expires, limit), (None, None, None));
+    }
+
+    #[test]
+    fn a_lease_is_seen_by_its_id() {
+        for (id, leased) in [(r#""pki/sign/web/1""#, true), (r#""""#, false), ("null", false), ("7", false)] {
+            let body = format!(r#"{{"request_id":"r","lease_id":{id}}}"#);
+            assert_eq!(Envelope::read(body.as_bytes()).map(|envelope| envelope.leased), Some(leased), "{id}");
+        }
     }
 
     #[test]

@@ -1,15 +1,20 @@
 //! One session for one issuer: the token that all its requests share, and the one login that fetches it. Whoever finds no usable
-//! token logs in while the others wait, and they share what comes of it, a token or an error.
+//! token logs in while the others wait, and they share what comes of it, a token or an error; renewals go the same way. When the
+//! last user of the session is gone, its token is revoked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
+use tracing::debug;
 
-use super::endpoints;
-use super::envelope::{self, Envelope};
-use super::table::Heard;
+use super::endpoints::{self, RenewSelf, RevokeSelf};
+use super::envelope::{Described, Envelope, Login};
+use super::revocation::Revocations;
+use super::table::{Heard, Unrenewed};
 use super::token::{Standing, Token};
 use super::transport::{Transport, TransportError};
 use crate::api::auth::Credentials;
@@ -19,13 +24,16 @@ use crate::metrics::IssuerMetrics;
 
 /// The session of one issuer. It ends with the issuer's spec and material: a change makes a new one.
 pub struct Session {
-    transport: Transport,
+    transport: Arc<Transport>,
     credentials: Credentials,
     metrics: IssuerMetrics,
+    revocations: Revocations,
     state: Mutex<State>,
     /// How many logins have ended, in whichever way. Read before queueing, it tells a waiter what happened while it waited.
     ended: AtomicU64,
-    end_known: AtomicBool,
+    described: AtomicBool,
+    /// Leases hang on a token of this session: with it, certificates would be revoked.
+    leased: AtomicBool,
 }
 
 #[derive(Default)]
@@ -33,6 +41,10 @@ struct State {
     token: Option<(u64, Token)>,
     /// Which login failed last, and why.
     failed: Option<(u64, SignError)>,
+    /// The policy lets no token of these credentials renew itself: that is tried once and not with every token.
+    renewal_forbidden: bool,
+    /// When a token that somebody else made ends for good, as far as is known.
+    ends: Option<Timestamp>,
 }
 
 /// A token for one call. It cannot be printed.
@@ -62,11 +74,17 @@ enum Purpose {
 
 impl Session {
     /// A session that has not begun: the first call logs in.
-    pub fn new(transport: Transport, credentials: Credentials, metrics: IssuerMetrics) -> Self {
+    pub fn new(
+        transport: Transport,
+        credentials: Credentials,
+        metrics: IssuerMetrics,
+        revocations: Revocations,
+    ) -> Self {
         // What was known of a former session's token is over.
         metrics.token_not_after(None);
-        let (state, ended, end_known) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
-        Self { transport, credentials, metrics, state, ended, end_known }
+        let (transport, state, ended) = (Arc::new(transport), Mutex::default(), AtomicU64::new(0));
+        let (described, leased) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { transport, credentials, metrics, revocations, state, ended, described, leased }
     }
 
     /// The way to the server that this session's token belongs to.
@@ -139,37 +157,57 @@ impl Session {
         std::iter::once(credential.expose_secret()).chain(token).collect()
     }
 
-    /// Learns once when a static token ends, where its policy lets it look at itself; a 403 means unknown.
+    /// Learns once what a static token tells of itself, where its policy lets it; a 403 means unknown.
     pub async fn learn_end(&self) {
-        if !self.is_static() || self.end_known.load(Ordering::Relaxed) {
+        if !self.is_static() || self.described.load(Ordering::Relaxed) {
             return;
         }
         let Ok(held) = self.token().await else { return };
+        let asked = clock::monotonic();
         let Ok(response) = self.transport.call(endpoints::lookup_self(), Some(held.secret())).await else { return };
         if response.status().is_server_error() {
             return;
         }
-        self.end_known.store(true, Ordering::Relaxed);
-        let data = Envelope::read(response.body()).filter(|_| response.status() == 200).map(|envelope| envelope.data);
-        let end = data.as_ref().and_then(|data| data["expire_time"].as_str()).and_then(|end| end.parse().ok());
-        self.metrics.token_not_after(end);
-        let uses = data.as_ref().and_then(|data| envelope::uses(&data["num_uses"]));
-        if let Some((_, token)) = &mut self.state.lock().await.token {
-            token.limit(uses);
-        }
+        self.described.store(true, Ordering::Relaxed);
+        let answer = Envelope::read(response.body()).filter(|_| response.status() == 200);
+        let Some(described) = answer.map(|envelope| Described::read(&envelope.data)) else { return };
+        let mut state = self.state.lock().await;
+        let Some((_, token)) = &mut state.token else { return };
+        token.learn(&described, asked);
+        let ends = if token.is_renewable() { described.limit } else { described.expires };
+        self.ends_at(&mut state, ends);
+    }
+
+    /// When the token ends and nobody but a person can replace it; none: it does not, or that is not known.
+    pub async fn ends(&self) -> Option<Timestamp> {
+        self.state.lock().await.ends
+    }
+
+    /// How long until a token that nobody asks for is to be renewed; none: there is no such token, or it is being renewed now.
+    pub fn renewal_due(&self) -> Option<Duration> {
+        self.state.try_lock().ok()?.token.as_ref()?.1.renewal_due(clock::monotonic())
+    }
+
+    /// A lease hangs on the token: it must not be revoked before its end. Returns whether that is news.
+    pub fn keep_for_leases(&self) -> bool {
+        !self.leased.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether leases hang on a token of this session.
+    pub fn has_leases(&self) -> bool {
+        self.leased.load(Ordering::Relaxed)
     }
 
     async fn acquire(&self, purpose: Purpose) -> Result<Option<Held>, SignError> {
         let before = self.ended.load(Ordering::Acquire);
         let mut state = self.state.lock().await;
-        let usable = state
-            .token
-            .as_ref()
-            .is_some_and(|(_, token)| self.is_static() || token.standing(clock::monotonic()) == Standing::Use);
-        if !usable {
+        if self.needs(&state, purpose) == Standing::Renew {
+            self.renew(&mut state).await;
+        }
+        if self.needs(&state, purpose) == Standing::LogInAgain {
             match &state.failed {
                 Some((id, error)) if *id > before => return Err(error.clone()),
-                Some(_) | None => self.renew(&mut state).await?,
+                Some(_) | None => self.replace(&mut state).await?,
             }
         }
         let Some((id, token)) = &mut state.token else { return Ok(None) };
@@ -181,25 +219,87 @@ impl Session {
         Ok(Some(Held { id: *id, secret: token.secret() }))
     }
 
+    /// What has to be done before a call. A login may use up the secret id, so only a request has one made ahead of time; and for
+    /// a token that somebody else made there is none.
+    fn needs(&self, state: &State, purpose: Purpose) -> Standing {
+        let Some((_, token)) = &state.token else { return Standing::LogInAgain };
+        let now = clock::monotonic();
+        match token.standing(now) {
+            Standing::LogInAgain if self.is_static() => Standing::Use,
+            Standing::LogInAgain if purpose != Purpose::Sign && !token.is_over(now) => Standing::Use,
+            standing => standing,
+        }
+    }
+
     /// Logs in while the state is locked: that is the single flight. A caller who gives up half-way leaves the state unchanged.
-    async fn renew(&self, state: &mut State) -> Result<(), SignError> {
+    async fn replace(&self, state: &mut State) -> Result<(), SignError> {
         let result = self.log_in().await;
         let id = self.ended.fetch_add(1, Ordering::AcqRel) + 1;
         match result {
-            Ok(token) => {
-                *state = State { token: Some((id, token)), failed: None };
+            Ok(mut token) => {
+                if state.renewal_forbidden {
+                    token.keep_as_it_is();
+                }
+                (state.token, state.failed) = (Some((id, token)), None);
                 Ok(())
             }
             Err(error) => {
-                *state = State { token: None, failed: Some((id, error.clone())) };
+                let now = clock::monotonic();
+                // A Vault that is away is no reason to drop a token that still lasts.
+                if let (SignError::Transient(_), Some((_, token))) = (&error, &mut state.token)
+                    && !token.is_over(now)
+                {
+                    token.rest(now);
+                    return Ok(());
+                }
+                (state.token, state.failed) = (None, Some((id, error.clone())));
                 Err(error)
             }
         }
     }
 
+    /// Renews the token while the state is locked. Whatever comes of it, the token's standing says what is to be done next.
+    async fn renew(&self, state: &mut State) {
+        let Some((_, token)) = &mut state.token else { return };
+        let asked = clock::monotonic();
+        let result = self.ask_for_renewal(&token.secret()).await;
+        self.metrics.renewal(result.is_ok());
+        match result {
+            Ok(login) => token.renewed(login.lease, asked),
+            Err(Unrenewed::Passing) => token.rest(clock::monotonic()),
+            Err(Unrenewed::Dead) if !self.is_static() => return state.token = None,
+            // A static one is found dead by the next call, which says so.
+            Err(Unrenewed::Dead | Unrenewed::Refused) => token.keep_as_it_is(),
+            Err(Unrenewed::Forbidden) => {
+                token.keep_as_it_is();
+                state.renewal_forbidden = true;
+            }
+        }
+        if self.is_static() && !token.is_renewable() {
+            let left = token.left(clock::monotonic());
+            let ends = left.and_then(|left| clock::now().checked_add(left).ok());
+            self.ends_at(state, ends);
+        }
+    }
+
+    async fn ask_for_renewal(&self, secret: &SecretString) -> Result<Login, Unrenewed> {
+        let response = self.transport.call(RenewSelf {}, Some(secret)).await.map_err(|_| Unrenewed::Passing)?;
+        let envelope = Envelope::read(response.body()).ok_or(Unrenewed::Passing)?;
+        if response.status().is_success() {
+            return envelope.auth.ok_or(Unrenewed::Passing);
+        }
+        let (server, status) = (self.transport.peer().authority.as_str(), response.status().as_u16());
+        Err(Heard { server, path: "auth/token/renew-self", status, errors: &envelope.errors, secrets: &[] }.renewal())
+    }
+
+    fn ends_at(&self, state: &mut State, ends: Option<Timestamp>) {
+        self.metrics.token_not_after(ends);
+        state.ends = ends;
+    }
+
     async fn log_in(&self) -> Result<Token, SignError> {
         match &self.credentials {
-            Credentials::Token(token) => Ok(Token::fixed(token.clone(), clock::monotonic())),
+            Credentials::Token(token) => Ok(Token::fixed(token.clone())),
             Credentials::AppRole { mount, role_id, secret_id } => {
                 let login = endpoints::app_role_login(mount, role_id, secret_id.expose_secret());
                 let result = self.ask_for_token(&format!("auth/{mount}/login"), login).await;
@@ -232,3 +332,27 @@ impl Session {
         self.transport.peer().not_vault(status, body).into()
     }
 }
+
+impl Drop for Session {
+    /// Whoever still signed with this session has ended: nobody holds it any more.
+    fn drop(&mut self) {
+        let leased = self.has_leases();
+        let Some((_, token)) = self.state.get_mut().token.take() else { return };
+        if leased || !token.is_revocable(clock::monotonic()) {
+            return;
+        }
+        let (transport, metrics) = (Arc::clone(&self.transport), self.metrics.clone());
+        self.revocations.begin(async move {
+            let result = transport.call(RevokeSelf {}, Some(&token.secret())).await;
+            let revoked = result.is_ok_and(|response| response.status().is_success());
+            metrics.revocation(revoked);
+            if !revoked {
+                debug!(server = transport.peer().authority, "a token was not revoked; it ends with its lease");
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -2,13 +2,16 @@
 //! replaced once; a 403 that could mean three things is told apart by the probe, a POST with an empty CSR that signs nothing.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use http::Response;
 use rustify::endpoint::Endpoint;
+use tracing::warn;
 
 use super::answer;
 use super::endpoints::{self, ListIssuers, ReadChain, ReadIssuer, SignCsr};
 use super::envelope::Envelope;
+use super::revocation::Revocations;
 use super::session::{Held, Session};
 use super::table::{Heard, Meaning};
 use super::tls::PublicRoots;
@@ -45,9 +48,10 @@ impl VaultSigner {
         material: &Material,
         roots: &PublicRoots,
         metrics: IssuerMetrics,
+        revocations: Revocations,
     ) -> Result<Self, Fault> {
         let transport = Transport::new(config, material, roots)?;
-        let session = Session::new(transport, material.credentials.clone(), metrics);
+        let session = Session::new(transport, material.credentials.clone(), metrics, revocations);
         Ok(Self { session, path: config.vault.path.clone(), discovers: material.anchors.is_empty() })
     }
 }
@@ -60,7 +64,11 @@ impl Signer for VaultSigner {
             Fact::No(SignError::Transient(_)) => Fact::Unknown,
             Fact::Yes(()) | Fact::No(_) | Fact::Unknown => self.mount().await,
         };
-        Observation { login, signing, mount }
+        Observation { login, signing, mount, ends: self.session.ends().await }
+    }
+
+    fn check_due(&self) -> Option<Duration> {
+        self.session.renewal_due()
     }
 
     async fn sign(&self, request: &SigningRequest) -> Result<Answer, SignError> {
@@ -68,7 +76,12 @@ impl Signer for VaultSigner {
         let call = endpoints::sign(request);
         let (held, result) = self.post_alive(held, &call).await?;
         match result {
-            Ok(envelope) => Ok(answer::signed(&call.path, &envelope, &self.session.secrets(Some(&held)))?),
+            Ok(envelope) => {
+                if envelope.leased && self.session.keep_for_leases() {
+                    warn_of_leases(&call.path);
+                }
+                Ok(answer::signed(&call.path, &envelope, &self.session.secrets(Some(&held)))?)
+            }
             Err(Meaning::Error(error)) => Err(error),
             Err(Meaning::EmptyCsr(words)) => Err(refused(&call.path, words).into()),
             Err(Meaning::TokenDead(words)) => Err(self.token_dead(words).into()),
@@ -78,6 +91,12 @@ impl Signer for VaultSigner {
 }
 
 impl VaultSigner {
+    /// Whether leases hang on the tokens that signed (a role with `generate_lease=true`): Vault revokes the certificates when
+    /// such a token ends.
+    pub fn has_leases(&self) -> bool {
+        self.session.has_leases()
+    }
+
     /// The facts about login and signing.
     async fn standing(&self, probe: Probe) -> (Fact<()>, Fact<()>) {
         if let Err(error) = self.session.ensure().await {
@@ -277,6 +296,13 @@ impl VaultSigner {
 /// The body of an answer that says yes.
 fn ok_body(response: &Response<Vec<u8>>) -> Option<&[u8]> {
     (response.status() == 200).then(|| response.body().as_slice())
+}
+
+fn warn_of_leases(path: &str) {
+    warn!(
+        "the role at {path} has generate_lease=true: Vault revokes certificates when the token that signed them ends. Their token \
+         is therefore never revoked by this controller; set generate_lease=false in the role"
+    );
 }
 
 fn unreadable(path: &str, problem: &str) -> Meaning {

@@ -32,7 +32,32 @@ pub enum Meaning {
     Error(SignError),
 }
 
+/// What a refusal to renew a token means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unrenewed {
+    /// There is no such token any more.
+    Dead,
+    /// The policy of this login does not let a token renew itself.
+    Forbidden,
+    /// This token is not renewed, now or later.
+    Refused,
+    /// Vault is not able to answer now.
+    Passing,
+}
+
 impl Heard<'_> {
+    /// A refused renewal.
+    pub fn renewal(self) -> Unrenewed {
+        match self.status {
+            403 if self.is_dead_token() => Unrenewed::Dead,
+            403 => Unrenewed::Forbidden,
+            400 | 401 | 404 | 405 => Unrenewed::Refused,
+            // So a login method says no: its role is gone, or has other policies now.
+            500 if self.text().contains("failed to renew entry") => Unrenewed::Refused,
+            _ => Unrenewed::Passing,
+        }
+    }
+
     /// A refused login.
     pub fn login(self) -> SignError {
         match self.status {
@@ -269,6 +294,20 @@ mod tests {
         assert!(matches!(sign(400, &["missing client token"]), Meaning::TokenDead(_)));
         assert!(matches!(sign(403, &["1 error occurred:\n\t* permission denied\n\n"]), Meaning::Forbidden(_)));
         assert!(matches!(sign(403, &[]), Meaning::Forbidden(_)));
+    }
+
+    #[test]
+    fn a_refused_renewal_is_told_from_a_dead_token_and_from_what_passes() {
+        let renewal = |status, error: &str| heard(status, &[error.to_owned()]).renewal();
+        assert_eq!(renewal(403, "permission denied"), Unrenewed::Dead);
+        assert_eq!(renewal(403, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"), Unrenewed::Dead);
+        assert_eq!(renewal(403, "1 error occurred:\n\t* permission denied\n\n"), Unrenewed::Forbidden);
+        assert_eq!(renewal(400, "lease is not renewable"), Unrenewed::Refused);
+        let gone = "1 error occurred:\n\t* failed to renew entry: role \"r\" does not exist during renewal\n\n";
+        assert_eq!(renewal(500, gone), Unrenewed::Refused);
+        for (status, error) in [(500, "internal error"), (503, "Vault is sealed"), (429, ""), (412, ""), (472, "")] {
+            assert_eq!(renewal(status, error), Unrenewed::Passing, "{status}");
+        }
     }
 
     #[test]

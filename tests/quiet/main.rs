@@ -36,6 +36,7 @@ mod rotation;
 mod secrets;
 mod support;
 mod table;
+mod tokens;
 mod verbatim;
 mod waiting;
 mod wrong_answers;
@@ -60,6 +61,7 @@ const TOPICS: &[(&str, Topic)] = &[
     ("refused", refused::add),
     ("requests", requests::add),
     ("table", table::add),
+    ("tokens", tokens::add),
     ("replayed", replayed::add),
     ("roots", roots::add),
     ("rotation", rotation::add),

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use vault_mesh_issuer::vault::envelope::Envelope;
+use vault_mesh_issuer::vault::answer as reading;
+use vault_mesh_issuer::vault::envelope::{Described, Envelope};
 use vault_mesh_issuer::vault::table::{Heard, Meaning};
-use vault_mesh_issuer::vault::{answer as reading, envelope};
 use vault_mesh_issuer::x509::path::{self, CertificationPath, PathError};
 use vault_mesh_issuer::x509::{Certificate, Csr, Verification};
 
@@ -204,11 +204,12 @@ pub fn answer(data: &[u8]) {
     if let Some(certificates) = reading::issuer(&envelope.data) {
         assert!(!certificates.is_empty());
     }
-    envelope::uses(&envelope.data["num_uses"]);
+    Described::read(&envelope.data);
     for status in [400, 403, 404, 405, 412, 429, 473, 500, 502, 503] {
         let server = "vault.example:8200";
         let heard = Heard { server, path, status, errors: &envelope.errors, secrets: &[SECRET] };
         assert_secretive(&heard.login().to_string());
+        heard.renewal();
         match heard.sign() {
             Meaning::Error(error) => assert_secretive(&error.to_string()),
             Meaning::TokenDead(words) | Meaning::Forbidden(words) | Meaning::EmptyCsr(words) => {
