@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use super::endpoints;
@@ -12,8 +12,9 @@ use super::envelope::{self, Envelope};
 use super::table::Heard;
 use super::token::{Standing, Token};
 use super::transport::{Transport, TransportError};
-use crate::api::auth::Credentials;
+use crate::api::auth::{Credentials, Login};
 use crate::clock;
+use crate::cluster::service_accounts::{Account, ServiceAccounts};
 use crate::issuance::signer::SignError;
 use crate::metrics::IssuerMetrics;
 
@@ -21,6 +22,8 @@ use crate::metrics::IssuerMetrics;
 pub struct Session {
     transport: Transport,
     credentials: Credentials,
+    /// Whose tokens the logins need.
+    account: Option<Account>,
     metrics: IssuerMetrics,
     state: Mutex<State>,
     /// How many logins have ended, in whichever way. Read before queueing, it tells a waiter what happened while it waited.
@@ -62,11 +65,20 @@ enum Purpose {
 
 impl Session {
     /// A session that has not begun: the first call logs in.
-    pub fn new(transport: Transport, credentials: Credentials, metrics: IssuerMetrics) -> Self {
+    pub fn new(
+        transport: Transport,
+        credentials: Credentials,
+        accounts: &ServiceAccounts,
+        metrics: IssuerMetrics,
+    ) -> Self {
+        let account = match &credentials {
+            Credentials::Token(_) => None,
+            Credentials::Login(login) => login.requested.clone().map(|wanted| accounts.account(wanted)),
+        };
         // What was known of a former session's token is over.
         metrics.token_not_after(None);
         let (state, ended, end_known) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
-        Self { transport, credentials, metrics, state, ended, end_known }
+        Self { transport, credentials, account, metrics, state, ended, end_known }
     }
 
     /// The way to the server that this session's token belongs to.
@@ -131,12 +143,8 @@ impl Session {
 
     /// What must appear in no text: the credential and the token of a call.
     pub fn secrets<'a>(&'a self, held: Option<&'a Held>) -> Vec<&'a str> {
-        let credential = match &self.credentials {
-            Credentials::AppRole { secret_id, .. } => secret_id,
-            Credentials::Token(token) => token,
-        };
-        let token = held.map(|held| held.secret.expose_secret());
-        std::iter::once(credential.expose_secret()).chain(token).collect()
+        let token = held.map(|held| &*held.secret);
+        self.credentials.secrets().into_iter().chain(token).map(ExposeSecret::expose_secret).collect()
     }
 
     /// Learns once when a static token ends, where its policy lets it look at itself; a 403 means unknown.
@@ -200,18 +208,21 @@ impl Session {
     async fn log_in(&self) -> Result<Token, SignError> {
         match &self.credentials {
             Credentials::Token(token) => Ok(Token::fixed(token.clone(), clock::monotonic())),
-            Credentials::AppRole { mount, role_id, secret_id } => {
-                let login = endpoints::app_role_login(mount, role_id, secret_id.expose_secret());
-                let result = self.ask_for_token(&format!("auth/{mount}/login"), login).await;
+            Credentials::Login(login) => {
+                let result = self.ask_for_token(login).await;
                 self.metrics.login(result.is_ok());
                 result
             }
         }
     }
 
-    async fn ask_for_token<E: rustify::endpoint::Endpoint>(&self, path: &str, login: E) -> Result<Token, SignError> {
+    async fn ask_for_token(&self, login: &Login) -> Result<Token, SignError> {
+        let requested = match &self.account {
+            Some(account) => Some(account.token().await?),
+            None => None,
+        };
         let asked = clock::monotonic();
-        let response = match self.transport.call(login, None).await {
+        let response = match self.transport.call(endpoints::log_in(login, requested.as_ref()), None).await {
             Ok(response) => response,
             Err(TransportError::Outage(outage)) => return Err(outage.into()),
             Err(TransportError::TooLarge { status }) => return Err(self.not_vault(status, &[])),
@@ -221,8 +232,10 @@ impl Session {
             return Err(self.not_vault(status, response.body()));
         };
         if !response.status().is_success() {
-            let (secrets, server) = (self.secrets(None), self.transport.peer().authority.as_str());
-            return Err(Heard { server, path, status, errors: &envelope.errors, secrets: &secrets }.login());
+            let (mut secrets, server) = (self.secrets(None), self.transport.peer().authority.as_str());
+            secrets.extend(requested.as_ref().map(ExposeSecret::expose_secret));
+            let heard = Heard { server, path: &login.path, status, errors: &envelope.errors, secrets: &secrets };
+            return Err(heard.login(login.method));
         }
         // The lease is counted from before the question: then it cannot end earlier than we think.
         envelope.auth.map(|login| Token::new(login, asked)).ok_or_else(|| self.not_vault(status, &[]))

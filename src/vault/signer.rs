@@ -16,6 +16,7 @@ use super::transport::{Transport, TransportError};
 use crate::api::config::IssuerConfig;
 use crate::api::material::Material;
 use crate::api::vault_path::SignPath;
+use crate::cluster::service_accounts::ServiceAccounts;
 use crate::issuance::signer::{
     Answer, Fact, Fault, Mistrust, Observation, Outage, Probe, Refusal, Shown, SignError, Signer, SigningRequest,
 };
@@ -44,10 +45,11 @@ impl VaultSigner {
         config: &IssuerConfig,
         material: &Material,
         roots: &PublicRoots,
+        accounts: &ServiceAccounts,
         metrics: IssuerMetrics,
     ) -> Result<Self, Fault> {
         let transport = Transport::new(config, material, roots)?;
-        let session = Session::new(transport, material.credentials.clone(), metrics);
+        let session = Session::new(transport, material.credentials.clone(), accounts, metrics);
         Ok(Self { session, path: config.vault.path.clone(), discovers: material.anchors.is_empty() })
     }
 }

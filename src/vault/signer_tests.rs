@@ -43,7 +43,7 @@ fn certificate() -> Reply {
 
 fn signer_of(fake: &Fake, credentials: Credentials) -> VaultSigner {
     let config = config(&fake.url, |_| ());
-    VaultSigner::new(&config, &fake::material(credentials), &PublicRoots::none(), fake::metrics())
+    VaultSigner::new(&config, &fake::material(credentials), &PublicRoots::none(), &fake::accounts(), fake::metrics())
         .expect("the test's issuer is usable")
 }
 
@@ -200,8 +200,14 @@ async fn the_end_of_a_static_token_is_read_once_and_announced() {
     let fake = Fake::start(answer).await;
     let (metrics, key) = (Metrics::new(), IssuerKey::new(IssuerKind::Namespaced, "ns", "issuer"));
     let material = fake::material(Credentials::Token(SecretString::from("hvs.static")));
-    let signer = VaultSigner::new(&config(&fake.url, |_| ()), &material, &PublicRoots::none(), metrics.issuer(&key))
-        .expect("usable");
+    let signer = VaultSigner::new(
+        &config(&fake.url, |_| ()),
+        &material,
+        &PublicRoots::none(),
+        &fake::accounts(),
+        metrics.issuer(&key),
+    )
+    .expect("usable");
     for _ in 0..2 {
         let seen = signer.check(Probe::Ask).await;
         assert!(matches!((&seen.login, &seen.signing), (Fact::Yes(()), Fact::Yes(()))), "{seen:?}");
@@ -350,7 +356,13 @@ async fn where_anchors_are_configured_nobody_is_asked_for_others() {
     let (fake, _) = listing(|_| None).await;
     let mut material = fake::material(fake::app_role());
     material.anchors = vec![found("spec.trust.anchors[0].pem", None, pem("root").into_bytes())];
-    let signer = VaultSigner::new(&config(&fake.url, |_| ()), &material, &PublicRoots::none(), fake::metrics());
+    let signer = VaultSigner::new(
+        &config(&fake.url, |_| ()),
+        &material,
+        &PublicRoots::none(),
+        &fake::accounts(),
+        fake::metrics(),
+    );
     shows(&signer.expect("usable").check(Probe::Skip).await, (1, false));
 }
 
@@ -411,8 +423,14 @@ async fn a_base_path_and_a_namespace_are_kept() {
         vault["namespace"] = "team/a".into();
         vault["path"] = "a/b/issuer/blue/sign/web".into();
     });
-    let signer = VaultSigner::new(&config, &fake::material(fake::app_role()), &PublicRoots::none(), fake::metrics())
-        .expect("usable");
+    let signer = VaultSigner::new(
+        &config,
+        &fake::material(fake::app_role()),
+        &PublicRoots::none(),
+        &fake::accounts(),
+        fake::metrics(),
+    )
+    .expect("usable");
     assert!(signer.sign(&request("a/b/issuer/blue/sign/web", &[], None)).await.is_ok());
     let calls = fake.calls();
     assert_eq!(calls[0].line, "POST /base/v1/auth/approle/login");
@@ -431,8 +449,13 @@ async fn a_refused_connection_and_an_unknown_name_are_told_apart() {
         ("http://no-such-host.invalid:8200".to_owned(), "name not found"),
     ] {
         let config = config(&server, |_| ());
-        let signer =
-            VaultSigner::new(&config, &fake::material(fake::app_role()), &PublicRoots::none(), fake::metrics());
+        let signer = VaultSigner::new(
+            &config,
+            &fake::material(fake::app_role()),
+            &PublicRoots::none(),
+            &fake::accounts(),
+            fake::metrics(),
+        );
         let error = signer.expect("usable").sign(&csr()).await.expect_err("nobody is there");
         assert!(
             matches!(&error, SignError::Transient(Outage::Unreachable { class, .. }) if *class == expected),
@@ -441,13 +464,60 @@ async fn a_refused_connection_and_an_unknown_name_are_told_apart() {
     }
 }
 
+/// Credentials for a login with a requested token, by this method.
+fn requested(method: &str) -> Credentials {
+    let account = json!({"name": "login"});
+    let auth = json!({method: {"role": "mesh", "serviceAccountRef": account}});
+    let config = config("https://unused", |vault| vault["auth"] = auth);
+    let credentials = config.auth.credentials(&fake::key(), "ns", &|_| Err::<SecretString, _>("nothing is stored"));
+    credentials.expect("nothing is read")
+}
+
+#[tokio::test]
+async fn a_requested_token_is_sent_with_its_login_and_shown_in_no_text() {
+    let api_server = Fake::start(|call| {
+        let ours = call.header("authorization").is_none();
+        match call.line.contains("selfsubjectreviews") {
+            false => fake::json(201, json!({"status": {"token": "eyJ.minted"}})),
+            true if ours => fake::json(201, json!({"status": {"userInfo": {"username": "somebody"}}})),
+            true => fake::json(401, json!({"kind": "Status", "status": "Failure", "code": 401})),
+        }
+    })
+    .await;
+    let fake = Fake::start(|call| refusal(403, &format!("{} is not welcome", call.body["jwt"]))).await;
+    for method in ["kubernetes", "jwt"] {
+        let material = fake::material(requested(method));
+        let config = config(&fake.url, |_| ());
+        let accounts = fake::accounts_at(&api_server.url);
+        let signer = VaultSigner::new(&config, &material, &PublicRoots::none(), &accounts, fake::metrics());
+        let error = signer.expect("usable").sign(&csr()).await.expect_err("the login is refused");
+        assert!(error.to_string().contains("[redacted]") && !error.to_string().contains("minted"), "{error}");
+        let call = fake.calls().pop().expect("there was a call");
+        assert_eq!(call.line, format!("POST /v1/auth/{method}/login"));
+        assert_eq!(call.body, json!({"role": "mesh", "jwt": "eyJ.minted"}));
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_of_the_cluster_vault_is_not_asked() {
+    let fake = Fake::start(|_| refusal(500, "nobody should ask")).await;
+    let (config, material) = (config(&fake.url, |_| ()), fake::material(requested("jwt")));
+    let accounts = fake::accounts_at("http://127.0.0.1:9");
+    let signer = VaultSigner::new(&config, &material, &PublicRoots::none(), &accounts, fake::metrics());
+    let error = signer.expect("usable").sign(&csr()).await.expect_err("there is no API server");
+    assert!(matches!(&error, SignError::Transient(Outage::NoAccountToken { .. })), "{error:?}");
+    assert!(error.to_string().contains("ServiceAccount ns/login"), "{error}");
+    assert!(fake.calls().is_empty());
+}
+
 #[tokio::test]
 async fn https_to_a_plain_server_says_so() {
     let fake = Fake::start(|_| text(400, "")).await;
     let config = config(&fake.url.replace("http://", "https://"), |_| ());
     let mut material = fake::material(fake::app_role());
     material.server_ca = Some(found("spec.vault.caBundle", None, pem("ca").into_bytes()));
-    let signer = VaultSigner::new(&config, &material, &PublicRoots::none(), fake::metrics()).expect("usable");
+    let signer =
+        VaultSigner::new(&config, &material, &PublicRoots::none(), &fake::accounts(), fake::metrics()).expect("usable");
     let error = signer.sign(&csr()).await.expect_err("the server speaks plain http");
     assert!(error.to_string().contains("must begin with http://"), "{error}");
 }
@@ -468,13 +538,13 @@ fn unusable(edit: impl FnOnce(&mut Value), bytes: impl FnOnce(&mut Material), fi
     let config = config("https://vault.example:8200", edit);
     let mut material = fake::material(fake::app_role());
     bytes(&mut material);
-    let result = VaultSigner::new(&config, &material, &PublicRoots::none(), fake::metrics());
+    let result = VaultSigner::new(&config, &material, &PublicRoots::none(), &fake::accounts(), fake::metrics());
     let error = result.err().expect("the material is unusable").to_string();
     assert!(error.starts_with(field), "{error}");
 }
 
-#[test]
-fn bytes_that_are_no_certificates_are_said_with_their_field() {
+#[tokio::test]
+async fn bytes_that_are_no_certificates_are_said_with_their_field() {
     let bundle = |field: &str, object: Option<&str>, pem: &str| Some(found(field, object, pem.as_bytes().to_vec()));
     let (inline, referenced, secret) =
         ("spec.vault.caBundle", "spec.vault.caBundleSecretRef", "Secret mesh/ca, key ca.crt");
