@@ -17,6 +17,7 @@ use crate::api::config::ReferencedKind;
 use crate::api::{IssuerKey, IssuerKind, ObjectKey};
 use crate::cluster::events::Events;
 use crate::cluster::references::References;
+use crate::cluster::service_accounts::ServiceAccounts;
 use crate::issuance::servers::AllowedServers;
 use crate::issuers::{Issuers, Publishers};
 use crate::metrics::Metrics;
@@ -33,6 +34,8 @@ pub struct Context {
     pub publishers: Publishers,
     /// The Secrets and ConfigMaps that issuers name.
     pub references: References,
+    /// The tokens of the ServiceAccounts that issuers name.
+    pub accounts: ServiceAccounts,
     /// What is remembered of each request.
     pub attempts: attempts::Attempts,
     /// What is remembered of each Certificate's issuances.

@@ -1,11 +1,12 @@
 //! The edge towards HashiCorp Vault and OpenBao. [`signer`] is what the rest of the program sees; it stands on [`session`] (one
 //! login for many requests) and [`transport`] (one HTTP client that follows no redirect and reads no ambient `VAULT_*`).
-//! What an answer means is decided by [`table`], [`answer`], [`envelope`] and [`token`], which are plain functions over data.
+//! What an answer means is decided by [`table`], [`login_hints`], [`answer`], [`envelope`] and [`token`], which are plain functions over data.
 
 pub mod answer;
 pub mod endpoints;
 pub mod envelope;
 pub mod failure;
+pub mod login_hints;
 pub mod revocation;
 pub mod session;
 pub mod signer;

@@ -7,7 +7,7 @@ mod policy;
 use base64::Engine as _;
 use kube::core::Selector;
 
-use super::auth::Auth;
+use super::auth::{Auth, client_certificate};
 use super::spec::{AnchorSourceSpec, IssuerSpec, SecretKeySelector};
 use super::vault_path::SignPath;
 
@@ -151,7 +151,7 @@ impl IssuerConfig {
                 path: SignPath::parse(&vault.path)
                     .map_err(|error| SpecError::new("spec.vault.path", error.to_string()))?,
             },
-            auth: Auth::parse(&vault.auth)?,
+            auth: Auth::parse(vault)?,
             server_ca: server_ca(spec)?,
             client_tls: client_tls(spec)?,
             anchors: anchors(spec)?,
@@ -180,7 +180,7 @@ impl IssuerConfig {
             references.push(reference);
         }
         references.extend(self.client_tls.iter().flat_map(|(certificate, key)| [certificate, key]));
-        references.push(self.auth.reference());
+        references.extend(self.auth.references());
         references.extend(self.anchors.iter().filter_map(|source| match source {
             AnchorSource::Reference(reference) => Some(reference),
             AnchorSource::Pem(..) => None,
@@ -262,7 +262,7 @@ fn server_ca(spec: &IssuerSpec) -> Result<ServerCa, SpecError> {
 
 fn client_tls(spec: &IssuerSpec) -> Result<Option<(KeyReference, KeyReference)>, SpecError> {
     match (&spec.vault.client_cert_secret_ref, &spec.vault.client_key_secret_ref) {
-        (None, None) => Ok(None),
+        (None, None) => Ok(spec.vault.auth.client_certificate.as_ref().and_then(client_certificate::identity)),
         (Some(certificate), Some(key)) => Ok(Some((
             KeyReference::secret("spec.vault.clientCertSecretRef", certificate, "tls.crt"),
             KeyReference::secret("spec.vault.clientKeySecretRef", key, "tls.key"),
@@ -363,6 +363,10 @@ mod tests {
         refused("spec.vault.auth", |spec| spec["vault"]["auth"]["tokenSecretRef"] = serde_json::json!({"name": "t"}));
         refused("spec.vault.auth.appRole.path", |spec| spec["vault"]["auth"]["appRole"]["path"] = "a/../../sys".into());
         refused("spec.vault.auth.appRole.roleId", |spec| spec["vault"]["auth"]["appRole"]["roleId"] = " ".into());
+        refused("spec.vault.auth.appRole", |spec| spec["vault"]["auth"]["appRole"]["roleId"] = serde_json::Value::Null);
+        refused("spec.vault.auth.appRole", |spec| {
+            spec["vault"]["auth"]["appRole"]["roleIdSecretRef"] = serde_json::json!({"name": "s"});
+        });
         refused("spec.vault.caBundle", |spec| spec["vault"]["caBundle"] = "-----BEGIN".into());
         refused("spec.vault", |spec| spec["vault"]["clientCertSecretRef"] = serde_json::json!({"name": "t"}));
         refused("spec.trust.anchors[0]", |spec| spec["trust"] = serde_json::json!({"anchors": [{}]}));

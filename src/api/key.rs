@@ -88,16 +88,22 @@ pub struct ObjectKey {
 }
 
 impl ObjectKey {
-    /// RFC 1123, as the API server demands of Secrets and ConfigMaps. Any other name could mean another object as part of a URL.
+    /// Whether an object can have this name.
     pub fn has_valid_name(&self) -> bool {
-        let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let label = |label: &str| {
-            label.bytes().all(|byte| alphanumeric(byte) || byte == b'-')
-                && label.bytes().next().is_some_and(alphanumeric)
-                && label.bytes().last().is_some_and(alphanumeric)
-        };
-        self.name.len() <= 253 && self.name.split('.').all(label)
+        is_object_name(&self.name)
     }
+}
+
+/// RFC 1123, as the API server demands of Secrets, ConfigMaps and ServiceAccounts. Any other name could mean another object as part
+/// of a URL.
+pub fn is_object_name(name: &str) -> bool {
+    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let label = |label: &str| {
+        label.bytes().all(|byte| alphanumeric(byte) || byte == b'-')
+            && label.bytes().next().is_some_and(alphanumeric)
+            && label.bytes().last().is_some_and(alphanumeric)
+    };
+    name.len() <= 253 && name.split('.').all(label)
 }
 
 impl fmt::Display for ObjectKey {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::auth::Credentials;
+use super::IssuerKey;
+use super::auth::{Credentials, line};
 use super::config::{AnchorSource, IssuerConfig, KeyReference, ReferencedKind, ServerCa};
 
 /// What is known of an object that a spec names.
@@ -92,12 +93,13 @@ pub struct MaterialError {
 }
 
 impl IssuerConfig {
-    /// Completes the spec with the objects it names, which lie in `namespace`.
+    /// Completes the spec of `issuer` with the objects it names, which lie in `namespace`.
     ///
     /// # Errors
     /// The first object or key that is missing, closed to us or unusable.
     pub fn material(
         &self,
+        issuer: &IssuerKey,
         namespace: &str,
         read: impl Fn(ReferencedKind, &str) -> Delivered,
     ) -> Result<Material, Unresolved> {
@@ -121,9 +123,9 @@ impl IssuerConfig {
                 Some(ClientTls { certificate: found(certificate)?, key: Found { place: place(namespace, key), value } })
             }
         };
-        let reference = self.auth.reference();
-        let credentials =
-            self.auth.credentials(&value(reference)?).map_err(|problem| unusable(namespace, reference, problem))?;
+        let credentials = self.auth.credentials(issuer, namespace, &|reference| {
+            line(&value(reference)?).map_err(|problem| unusable(namespace, reference, problem))
+        })?;
         let mut anchors = Vec::with_capacity(self.anchors.len());
         for source in &self.anchors {
             anchors.push(match source {

@@ -11,6 +11,10 @@ use std::collections::BTreeMap;
 use super::key::IssuerKind;
 use super::status::IssuerStatus;
 
+mod auth;
+
+pub use auth::{AppRoleSpec, AuthSpec, ClientCertificateSpec, JwtSpec, KubernetesSpec, ServiceAccountRefSpec};
+
 /// What both kinds have in common, so that one controller serves them.
 pub trait IssuerResource: Resource<DynamicType = ()> {
     /// The kind's own name.
@@ -108,7 +112,9 @@ pub struct IssuerSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("(has(self.caBundle) ? 1 : 0) + (has(self.caBundleSecretRef) ? 1 : 0) + (has(self.caBundleConfigMapRef) ? 1 : 0) <= 1").message("set at most one of caBundle, caBundleSecretRef and caBundleConfigMapRef"),
-    validation = Rule::new("has(self.clientCertSecretRef) == has(self.clientKeySecretRef)").message("clientCertSecretRef and clientKeySecretRef belong together; set both or none")
+    validation = Rule::new("has(self.clientCertSecretRef) == has(self.clientKeySecretRef)").message("clientCertSecretRef and clientKeySecretRef belong together; set both or none"),
+    validation = Rule::new("!has(self.auth.clientCertificate) || self.server.startsWith('https://')").message("auth.clientCertificate works over https only: server must begin with https://"),
+    validation = Rule::new("!has(self.auth.clientCertificate) || has(self.auth.clientCertificate.secretName) != has(self.clientCertSecretRef)").message("auth.clientCertificate needs exactly one certificate: name it in its secretName, or in clientCertSecretRef and clientKeySecretRef")
 )]
 pub struct VaultSpec {
     /// The server's URL, for example https://vault.example:8200.
@@ -154,35 +160,6 @@ pub struct VaultSpec {
     pub client_key_secret_ref: Option<SecretKeySelector>,
     /// How to log in.
     pub auth: AuthSpec,
-}
-
-/// Exactly one login method.
-#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(has(self.appRole) ? 1 : 0) + (has(self.tokenSecretRef) ? 1 : 0) == 1").message("set exactly one login method: appRole or tokenSecretRef"))]
-pub struct AuthSpec {
-    /// AppRole: a role id and a secret id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub app_role: Option<AppRoleSpec>,
-    /// A key of a Secret that holds a token. It is used as it is. The key defaults to token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token_secret_ref: Option<SecretKeySelector>,
-}
-
-/// A login with AppRole.
-#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct AppRoleSpec {
-    /// Where the method is mounted, without auth/. Defaults to approle.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
-    #[x_kube(validation = Rule::new("!self.matches('(^|/)[.][.]?(/|$)')").message("must not hold the segments . or .."))]
-    pub path: Option<String>,
-    /// The role id.
-    #[schemars(length(min = 1, max = 512))]
-    pub role_id: String,
-    /// A key of a Secret that holds the secret id. The key defaults to secretId.
-    pub secret_ref: SecretKeySelector,
 }
 
 /// One key of a Secret or ConfigMap in the issuer's namespace (for VaultMeshClusterIssuer: in the cluster resource namespace).

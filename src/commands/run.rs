@@ -26,6 +26,7 @@ use crate::cli::RunArgs;
 use crate::clock;
 use crate::cluster::events::Events;
 use crate::cluster::references::References;
+use crate::cluster::service_accounts::ServiceAccounts;
 use crate::controllers::watches::{self, Gone, Namespace};
 use crate::controllers::{Context, Settings, Wake, attempts::Attempts, brakes::Brakes, issuers, publication, requests};
 use crate::http::{self, Admin};
@@ -52,11 +53,11 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let address = args.http_address;
     let listener = TcpListener::bind(address).await.with_context(|| format!("--http-address {address}"))?;
-    let client = client().await?;
+    let config = cluster_config().await?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = Tasks::new();
 
-    let (context, stores, inbox) = build(client, &args, stopped.clone())?;
+    let (context, stores, inbox) = build(config, &args, stopped.clone())?;
     let (streams, shown) = read(&context, stores);
     serve(&mut tasks, listener, &context, shown, &stopped);
     act(&mut tasks, streams, inbox, &context, &stopped);
@@ -82,14 +83,14 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A client for the cluster that kubectl would find.
-async fn client() -> anyhow::Result<Client> {
+/// The way to the cluster that kubectl would find.
+async fn cluster_config() -> anyhow::Result<Config> {
     let mut config = Config::infer().await.context("no cluster found: neither KUBECONFIG nor a ServiceAccount")?;
     // The proxy variables are for Vault; kube would take HTTPS_PROXY for the API server too. A proxy that the kubeconfig itself
     // names stays, and is refused in kube's words: this program is not built to reach an API server through one.
     config.proxy_url =
         Kubeconfig::read().ok().and_then(|kubeconfig| named_proxy(&kubeconfig)).and_then(|url| url.parse().ok());
-    Client::try_from(config).context("cannot make a client from this cluster configuration")
+    Ok(config)
 }
 
 /// The proxy of the current context's cluster.
@@ -120,7 +121,7 @@ struct Inbox {
 }
 
 fn build(
-    client: Client,
+    config: Config,
     args: &RunArgs,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<(Arc<Context>, Stores, Inbox)> {
@@ -133,6 +134,9 @@ fn build(
     };
     let (requests, requests_writer) = store::<CertificateRequest>();
     let (namespaces, namespaces_writer) = store::<Namespace>();
+    let unusable = "cannot make a client from this cluster configuration";
+    let client = Client::try_from(config.clone()).context(unusable)?;
+    let accounts = ServiceAccounts::new(client.clone(), config).context(unusable)?;
     let (references, changed_material) = References::start(client.clone());
     let (look_at, looks) = mpsc::unbounded_channel();
     let (wake, wakes) = mpsc::unbounded_channel();
@@ -142,6 +146,7 @@ fn build(
         issuers: Issuers::default(),
         publishers: Publishers::default(),
         references,
+        accounts,
         attempts: Attempts::default(),
         brakes: Brakes::default(),
         requests,

@@ -176,14 +176,16 @@ fn settle<K: Issuer>(issuer: &K, key: &IssuerKey, context: &Context) -> Result<A
     let uid = issuer.meta().uid.clone().unwrap_or_default();
     let origin = Origin { uid, config, objects: delivered };
     context.issuers.adopt(key, &origin, || {
-        let material = origin.config.material(namespace, |kind, name| context.references.read(&object(kind, name)))?;
+        let material =
+            origin.config.material(key, namespace, |kind, name| context.references.read(&object(kind, name)))?;
         let configured = match material.anchors.as_slice() {
             [] => None,
             sources => Some(Anchors::configured(sources, clock::now())?),
         };
         let metrics = context.metrics.issuer(key);
-        let revocations = context.revocations.clone();
-        let signer = VaultSigner::new(&origin.config, &material, &context.roots, metrics.clone(), revocations)?;
+        let (accounts, revocations) = (&context.accounts, context.revocations.clone());
+        let signer =
+            VaultSigner::new(&origin.config, &material, &context.roots, accounts, metrics.clone(), revocations)?;
         let record = Record::of(issuer.issuer_status(), issuer.meta().generation, annotation(issuer));
         Ok(Live::new(origin.clone(), configured, record, signer, context.settings.signs_per_issuer, metrics))
     })

@@ -179,6 +179,7 @@ fn reason(error: &SignError) -> ReadyReason {
         // A check asks for nothing that a role could refuse; if one does, the path does not serve us.
         SignError::Request(_) => ReadyReason::SigningRefused,
         SignError::Transient(outage) => match outage {
+            Outage::NoAccountToken { .. } => ReadyReason::InvalidReference,
             Outage::Unreachable { .. } | Outage::Interrupted { .. } => ReadyReason::VaultUnreachable,
             Outage::Tls { .. } => ReadyReason::VaultTlsFailed,
             Outage::Sealed { .. } => ReadyReason::VaultSealed,

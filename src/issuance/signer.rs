@@ -316,6 +316,14 @@ pub enum Outage {
         /// Vault's own words.
         words: Words,
     },
+    /// The API server gave no answer, or an odd one, when a login needed a token of a ServiceAccount.
+    #[error("no token of {account} could be requested for the login at Vault: {words}")]
+    NoAccountToken {
+        /// Kind, namespace and name.
+        account: String,
+        /// What is known of it.
+        words: Words,
+    },
     /// Whoever answered is not Vault; its words are not shown.
     #[error("{server} answered {status}, and not as Vault does. {hint}")]
     NotVault {

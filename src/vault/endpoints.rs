@@ -1,13 +1,15 @@
 //! The endpoints of Vault's API that vaultrs has no usable type for: what a mount tells about its own certificates to anybody who
-//! asks, and how a token is renewed and revoked. Everything else (sign, AppRole login, lookup-self) runs on vaultrs' own types.
-//! None of them is ever printed: some hold secrets.
+//! asks, what signs, whatever the verb, what logs in, whatever the method, and how a token is renewed and revoked. None of them is
+//! ever printed: some hold secrets.
 
 use std::time::Duration;
 
 use rustify_derive::Endpoint;
-use vaultrs::api::auth::approle::requests::LoginWithApproleRequest;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Map, Value};
 use vaultrs::api::token::requests::LookupTokenSelfRequest;
 
+use crate::api::auth::Login;
 use crate::api::vault_path::{SignPath, SignVerb};
 use crate::issuance::signer::SigningRequest;
 use crate::issuance::usages::{self, Usage};
@@ -120,9 +122,25 @@ pub fn lookup_self() -> LookupTokenSelfRequest {
     LookupTokenSelfRequest {}
 }
 
-/// `POST auth/<mount>/login` for AppRole.
-pub fn app_role_login(mount: &str, role_id: &str, secret_id: &str) -> LoginWithApproleRequest {
-    LoginWithApproleRequest { mount: mount.to_owned(), role_id: role_id.to_owned(), secret_id: secret_id.to_owned() }
+/// `POST <login path>`: vaultrs has the types of some methods, with `auth/` fixed in their paths.
+#[derive(Endpoint)]
+#[endpoint(path = "{self.path}", method = "POST")]
+pub struct LogIn {
+    /// For example `auth/approle/login`.
+    #[endpoint(skip)]
+    pub path: String,
+    /// JSON.
+    #[endpoint(raw)]
+    pub body: Vec<u8>,
+}
+
+/// The call of a login, with the token that was requested for it.
+pub fn log_in(login: &Login, requested: Option<&SecretString>) -> LogIn {
+    let open = login.open.iter().map(|(name, value)| (*name, value.as_str()));
+    let secret = login.secret.iter().map(|(name, value)| (*name, value.expose_secret()));
+    let requested = requested.map(|token| ("jwt", token.expose_secret()));
+    let fields = open.chain(secret).chain(requested).map(|(name, value)| (name.to_owned(), Value::from(value)));
+    LogIn { path: login.path.clone(), body: Value::Object(fields.collect::<Map<_, _>>()).to_string().into_bytes() }
 }
 
 #[cfg(test)]
@@ -143,7 +161,7 @@ mod tests {
     fn an_empty_csr_is_sent_as_an_empty_field() {
         let path = SignPath::parse("pki/sign/web").expect("the test's path is one");
         let body = probe(&path).body().expect("the body is JSON").expect("there is a body");
-        let body: serde_json::Value = serde_json::from_slice(&body).expect("the body is JSON");
+        let body: Value = serde_json::from_slice(&body).expect("the body is JSON");
         assert_eq!(body, serde_json::json!({"csr": "", "exclude_cn_from_sans": true, "format": "pem"}));
     }
 }

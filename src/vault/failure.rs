@@ -18,6 +18,8 @@ pub struct Peer {
     pub https: bool,
     /// The field that gave the CA bundle; none: the public roots.
     pub ca_field: Option<String>,
+    /// The field that gave our own certificate.
+    pub own_field: Option<String>,
 }
 
 impl Peer {
@@ -98,7 +100,10 @@ impl Peer {
                 | AlertDescription::CertificateUnknown
                 | AlertDescription::CertificateExpired
                 | AlertDescription::AccessDenied,
-            ) => "Vault refuses our client certificate: see spec.vault.clientCertSecretRef and clientKeySecretRef".to_owned(),
+            ) => match &self.own_field {
+                Some(field) => format!("Vault refuses our client certificate: see {field}"),
+                None => "Vault demands a client certificate: set spec.vault.clientCertSecretRef and clientKeySecretRef".to_owned(),
+            },
             E::AlertReceived(AlertDescription::UnrecognisedName) => {
                 "The server does not know this name: see spec.vault.serverName".to_owned()
             }

@@ -13,6 +13,7 @@ use crate::api::IssuerConfig;
 use crate::api::auth::Credentials;
 use crate::api::material::Material;
 use crate::api::{IssuerKey, IssuerKind};
+use crate::cluster::service_accounts::ServiceAccounts;
 
 /// One call, as it arrived.
 #[derive(Clone, Default)]
@@ -168,14 +169,29 @@ pub fn material(credentials: Credentials) -> Material {
 
 /// An AppRole login.
 pub fn app_role() -> Credentials {
-    Credentials::AppRole {
-        mount: "approle".to_owned(),
-        role_id: "role-1".to_owned(),
-        secret_id: SecretString::from("secret-id-1"),
-    }
+    let config = config("http://unused", |_| ());
+    let credentials = config.auth.credentials(&key(), "ns", &|_| Ok::<_, ()>(SecretString::from("secret-id-1")));
+    credentials.expect("the secret is read")
+}
+
+/// The test's issuer.
+pub fn key() -> IssuerKey {
+    IssuerKey::new(IssuerKind::Namespaced, "ns", "issuer")
 }
 
 /// Metrics that nobody reads.
 pub fn metrics() -> crate::metrics::IssuerMetrics {
-    crate::metrics::Metrics::new().issuer(&IssuerKey::new(IssuerKind::Namespaced, "ns", "issuer"))
+    crate::metrics::Metrics::new().issuer(&key())
+}
+
+/// The ServiceAccounts of an API server that does not answer.
+pub fn accounts() -> ServiceAccounts {
+    accounts_at("http://127.0.0.1:9")
+}
+
+/// Those of this one.
+pub fn accounts_at(api_server: &str) -> ServiceAccounts {
+    let config = kube::Config::new(api_server.parse().expect("this is a URL"));
+    let client = kube::Client::try_from(config.clone()).expect("a client is made");
+    ServiceAccounts::new(client, config).expect("a client is made")
 }

@@ -7,18 +7,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 use tracing::debug;
 
 use super::endpoints::{self, RenewSelf, RevokeSelf};
-use super::envelope::{Described, Envelope, Login};
+use super::envelope::{self, Described, Envelope};
 use super::revocation::Revocations;
 use super::table::{Heard, Unrenewed};
 use super::token::{Standing, Token};
 use super::transport::{Transport, TransportError};
-use crate::api::auth::Credentials;
+use crate::api::auth::{Credentials, Login};
 use crate::clock;
+use crate::cluster::service_accounts::{Account, ServiceAccounts};
 use crate::issuance::signer::SignError;
 use crate::metrics::IssuerMetrics;
 
@@ -26,6 +27,8 @@ use crate::metrics::IssuerMetrics;
 pub struct Session {
     transport: Arc<Transport>,
     credentials: Credentials,
+    /// Whose tokens the logins need.
+    account: Option<Account>,
     metrics: IssuerMetrics,
     revocations: Revocations,
     state: Mutex<State>,
@@ -77,14 +80,19 @@ impl Session {
     pub fn new(
         transport: Transport,
         credentials: Credentials,
+        accounts: &ServiceAccounts,
         metrics: IssuerMetrics,
         revocations: Revocations,
     ) -> Self {
+        let account = match &credentials {
+            Credentials::Token(_) => None,
+            Credentials::Login(login) => login.requested.clone().map(|wanted| accounts.account(wanted)),
+        };
         // What was known of a former session's token is over.
         metrics.token_not_after(None);
         let (transport, state, ended) = (Arc::new(transport), Mutex::default(), AtomicU64::new(0));
         let (described, leased) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { transport, credentials, metrics, revocations, state, ended, described, leased }
+        Self { transport, credentials, account, metrics, revocations, state, ended, described, leased }
     }
 
     /// The way to the server that this session's token belongs to.
@@ -149,12 +157,8 @@ impl Session {
 
     /// What must appear in no text: the credential and the token of a call.
     pub fn secrets<'a>(&'a self, held: Option<&'a Held>) -> Vec<&'a str> {
-        let credential = match &self.credentials {
-            Credentials::AppRole { secret_id, .. } => secret_id,
-            Credentials::Token(token) => token,
-        };
-        let token = held.map(|held| held.secret.expose_secret());
-        std::iter::once(credential.expose_secret()).chain(token).collect()
+        let token = held.map(|held| &*held.secret);
+        self.credentials.secrets().into_iter().chain(token).map(ExposeSecret::expose_secret).collect()
     }
 
     /// Learns once what a static token tells of itself, where its policy lets it; a 403 means unknown.
@@ -282,7 +286,7 @@ impl Session {
         }
     }
 
-    async fn ask_for_renewal(&self, secret: &SecretString) -> Result<Login, Unrenewed> {
+    async fn ask_for_renewal(&self, secret: &SecretString) -> Result<envelope::Login, Unrenewed> {
         let response = self.transport.call(RenewSelf {}, Some(secret)).await.map_err(|_| Unrenewed::Passing)?;
         let envelope = Envelope::read(response.body()).ok_or(Unrenewed::Passing)?;
         if response.status().is_success() {
@@ -300,18 +304,21 @@ impl Session {
     async fn log_in(&self) -> Result<Token, SignError> {
         match &self.credentials {
             Credentials::Token(token) => Ok(Token::fixed(token.clone())),
-            Credentials::AppRole { mount, role_id, secret_id } => {
-                let login = endpoints::app_role_login(mount, role_id, secret_id.expose_secret());
-                let result = self.ask_for_token(&format!("auth/{mount}/login"), login).await;
+            Credentials::Login(login) => {
+                let result = self.ask_for_token(login).await;
                 self.metrics.login(result.is_ok());
                 result
             }
         }
     }
 
-    async fn ask_for_token<E: rustify::endpoint::Endpoint>(&self, path: &str, login: E) -> Result<Token, SignError> {
+    async fn ask_for_token(&self, login: &Login) -> Result<Token, SignError> {
+        let requested = match &self.account {
+            Some(account) => Some(account.token().await?),
+            None => None,
+        };
         let asked = clock::monotonic();
-        let response = match self.transport.call(login, None).await {
+        let response = match self.transport.call(endpoints::log_in(login, requested.as_ref()), None).await {
             Ok(response) => response,
             Err(TransportError::Outage(outage)) => return Err(outage.into()),
             Err(TransportError::TooLarge { status }) => return Err(self.not_vault(status, &[])),
@@ -321,8 +328,10 @@ impl Session {
             return Err(self.not_vault(status, response.body()));
         };
         if !response.status().is_success() {
-            let (secrets, server) = (self.secrets(None), self.transport.peer().authority.as_str());
-            return Err(Heard { server, path, status, errors: &envelope.errors, secrets: &secrets }.login());
+            let (mut secrets, server) = (self.secrets(None), self.transport.peer().authority.as_str());
+            secrets.extend(requested.as_ref().map(ExposeSecret::expose_secret));
+            let heard = Heard { server, path: &login.path, status, errors: &envelope.errors, secrets: &secrets };
+            return Err(heard.login(login.method));
         }
         // The lease is counted from before the question: then it cannot end earlier than we think.
         envelope.auth.map(|login| Token::new(login, asked)).ok_or_else(|| self.not_vault(status, &[]))

@@ -14,7 +14,7 @@ fn session(fake: &Fake, credentials: Credentials) -> Session {
     let material = fake::material(credentials);
     let transport =
         Transport::new(&fake::config(&fake.url, |_| ()), &material, &PublicRoots::none()).expect("a usable server");
-    Session::new(transport, material.credentials, fake::metrics(), Revocations::default())
+    Session::new(transport, material.credentials, &fake::accounts(), fake::metrics(), Revocations::default())
 }
 
 /// A login's or a renewal's answer.

@@ -19,6 +19,7 @@ use super::transport::{Transport, TransportError};
 use crate::api::config::IssuerConfig;
 use crate::api::material::Material;
 use crate::api::vault_path::SignPath;
+use crate::cluster::service_accounts::ServiceAccounts;
 use crate::issuance::signer::{
     Answer, Fact, Fault, Mistrust, Observation, Outage, Probe, Refusal, Shown, SignError, Signer, SigningRequest,
 };
@@ -47,11 +48,12 @@ impl VaultSigner {
         config: &IssuerConfig,
         material: &Material,
         roots: &PublicRoots,
+        accounts: &ServiceAccounts,
         metrics: IssuerMetrics,
         revocations: Revocations,
     ) -> Result<Self, Fault> {
         let transport = Transport::new(config, material, roots)?;
-        let session = Session::new(transport, material.credentials.clone(), metrics, revocations);
+        let session = Session::new(transport, material.credentials.clone(), accounts, metrics, revocations);
         Ok(Self { session, path: config.vault.path.clone(), discovers: material.anchors.is_empty() })
     }
 }

@@ -47,6 +47,7 @@ fn signer_of(fake: &Fake, credentials: Credentials) -> VaultSigner {
         &config,
         &fake::material(credentials),
         &PublicRoots::none(),
+        &fake::accounts(),
         fake::metrics(),
         Revocations::default(),
     )
@@ -210,6 +211,7 @@ async fn the_end_of_a_static_token_is_read_once_and_announced() {
         &config(&fake.url, |_| ()),
         &material,
         &PublicRoots::none(),
+        &fake::accounts(),
         metrics.issuer(&key),
         Revocations::default(),
     )
@@ -378,6 +380,7 @@ async fn where_anchors_are_configured_nobody_is_asked_for_others() {
         &config(&fake.url, |_| ()),
         &material,
         &PublicRoots::none(),
+        &fake::accounts(),
         fake::metrics(),
         Revocations::default(),
     );
@@ -445,6 +448,7 @@ async fn a_base_path_and_a_namespace_are_kept() {
         &config,
         &fake::material(fake::app_role()),
         &PublicRoots::none(),
+        &fake::accounts(),
         fake::metrics(),
         Revocations::default(),
     )
@@ -471,6 +475,7 @@ async fn a_refused_connection_and_an_unknown_name_are_told_apart() {
             &config,
             &fake::material(fake::app_role()),
             &PublicRoots::none(),
+            &fake::accounts(),
             fake::metrics(),
             Revocations::default(),
         );
@@ -482,14 +487,75 @@ async fn a_refused_connection_and_an_unknown_name_are_told_apart() {
     }
 }
 
+/// Credentials for a login with a requested token, by this method.
+fn requested(method: &str) -> Credentials {
+    let account = json!({"name": "login"});
+    let auth = json!({method: {"role": "mesh", "serviceAccountRef": account}});
+    let config = config("https://unused", |vault| vault["auth"] = auth);
+    let credentials = config.auth.credentials(&fake::key(), "ns", &|_| Err::<SecretString, _>("nothing is stored"));
+    credentials.expect("nothing is read")
+}
+
+#[tokio::test]
+async fn a_requested_token_is_sent_with_its_login_and_shown_in_no_text() {
+    let api_server = Fake::start(|call| {
+        let ours = call.header("authorization").is_none();
+        match call.line.contains("selfsubjectreviews") {
+            false => fake::json(201, json!({"status": {"token": "eyJ.minted"}})),
+            true if ours => fake::json(201, json!({"status": {"userInfo": {"username": "somebody"}}})),
+            true => fake::json(401, json!({"kind": "Status", "status": "Failure", "code": 401})),
+        }
+    })
+    .await;
+    let fake = Fake::start(|call| refusal(403, &format!("{} is not welcome", call.body["jwt"]))).await;
+    for method in ["kubernetes", "jwt"] {
+        let material = fake::material(requested(method));
+        let config = config(&fake.url, |_| ());
+        let accounts = fake::accounts_at(&api_server.url);
+        let signer = VaultSigner::new(
+            &config,
+            &material,
+            &PublicRoots::none(),
+            &accounts,
+            fake::metrics(),
+            Revocations::default(),
+        );
+        let error = signer.expect("usable").sign(&csr()).await.expect_err("the login is refused");
+        assert!(error.to_string().contains("[redacted]") && !error.to_string().contains("minted"), "{error}");
+        let call = fake.calls().pop().expect("there was a call");
+        assert_eq!(call.line, format!("POST /v1/auth/{method}/login"));
+        assert_eq!(call.body, json!({"role": "mesh", "jwt": "eyJ.minted"}));
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_of_the_cluster_vault_is_not_asked() {
+    let fake = Fake::start(|_| refusal(500, "nobody should ask")).await;
+    let (config, material) = (config(&fake.url, |_| ()), fake::material(requested("jwt")));
+    let accounts = fake::accounts_at("http://127.0.0.1:9");
+    let signer =
+        VaultSigner::new(&config, &material, &PublicRoots::none(), &accounts, fake::metrics(), Revocations::default());
+    let error = signer.expect("usable").sign(&csr()).await.expect_err("there is no API server");
+    assert!(matches!(&error, SignError::Transient(Outage::NoAccountToken { .. })), "{error:?}");
+    assert!(error.to_string().contains("ServiceAccount ns/login"), "{error}");
+    assert!(fake.calls().is_empty());
+}
+
 #[tokio::test]
 async fn https_to_a_plain_server_says_so() {
     let fake = Fake::start(|_| text(400, "")).await;
     let config = config(&fake.url.replace("http://", "https://"), |_| ());
     let mut material = fake::material(fake::app_role());
     material.server_ca = Some(found("spec.vault.caBundle", None, pem("ca").into_bytes()));
-    let signer = VaultSigner::new(&config, &material, &PublicRoots::none(), fake::metrics(), Revocations::default())
-        .expect("usable");
+    let signer = VaultSigner::new(
+        &config,
+        &material,
+        &PublicRoots::none(),
+        &fake::accounts(),
+        fake::metrics(),
+        Revocations::default(),
+    )
+    .expect("usable");
     let error = signer.sign(&csr()).await.expect_err("the server speaks plain http");
     assert!(error.to_string().contains("must begin with http://"), "{error}");
 }
@@ -510,13 +576,20 @@ fn unusable(edit: impl FnOnce(&mut Value), bytes: impl FnOnce(&mut Material), fi
     let config = config("https://vault.example:8200", edit);
     let mut material = fake::material(fake::app_role());
     bytes(&mut material);
-    let result = VaultSigner::new(&config, &material, &PublicRoots::none(), fake::metrics(), Revocations::default());
+    let result = VaultSigner::new(
+        &config,
+        &material,
+        &PublicRoots::none(),
+        &fake::accounts(),
+        fake::metrics(),
+        Revocations::default(),
+    );
     let error = result.err().expect("the material is unusable").to_string();
     assert!(error.starts_with(field), "{error}");
 }
 
-#[test]
-fn bytes_that_are_no_certificates_are_said_with_their_field() {
+#[tokio::test]
+async fn bytes_that_are_no_certificates_are_said_with_their_field() {
     let bundle = |field: &str, object: Option<&str>, pem: &str| Some(found(field, object, pem.as_bytes().to_vec()));
     let (inline, referenced, secret) =
         ("spec.vault.caBundle", "spec.vault.caBundleSecretRef", "Secret mesh/ca, key ca.crt");

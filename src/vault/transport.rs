@@ -81,10 +81,11 @@ impl Transport {
         }
         let client = builder.build().map_err(|_| spec("spec.vault", "no HTTP client can be made of it"))?;
         let ca_field = material.server_ca.as_ref().map(|bundle| bundle.place.field.clone());
+        let own_field = material.client_tls.as_ref().map(|own| own.certificate.place.field.clone());
         let namespace = target.namespace.as_deref().map(HeaderValue::from_str).transpose();
         Ok(Self {
             client,
-            peer: Peer { authority: target.authority.clone(), https, ca_field },
+            peer: Peer { authority: target.authority.clone(), https, ca_field, own_field },
             base: way.base,
             host: way.host,
             namespace: namespace.map_err(|_| spec("spec.vault.namespace", "is no namespace path"))?,

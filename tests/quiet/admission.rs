@@ -12,6 +12,9 @@ pub fn add(suite: &mut Suite) {
     suite.add("a server must be an http or https URL with a host and nothing secret in it", servers);
     suite.add("a path must end in sign/<role>, and what it cannot be is said", paths);
     suite.add("exactly one login method is admitted, with bounded fields", logins);
+    suite.add("a token for a login comes from one place, with bounded fields", token_logins);
+    suite.add("a login with a client certificate has one certificate and goes over https", certificate_logins);
+    suite.add("auth.aws is refused in words, whatever it holds", aws);
     suite.add("CA bundles and client certificates are admitted once and in pairs", bundles);
     suite.add("trust anchors are 1 to 8 sources, each of exactly one kind", anchors);
     suite.add("durations are at least one second and in order", durations);
@@ -27,7 +30,13 @@ const NO_USER: &str = "must hold no user, query or fragment";
 const PATH: &str = "must be <mount>/sign/<role> or <mount>/issuer/<ref>/sign/<role>";
 const DOTS: &str = "must not hold the segments . or ..";
 const ISSUE: &str = "write sign/<role>";
-const ONE_METHOD: &str = "set exactly one login method: appRole or tokenSecretRef";
+const ONE_METHOD: &str = "set exactly one login method: appRole, tokenSecretRef, kubernetes, clientCertificate or jwt";
+const NO_AWS: &str = "aws is not supported yet: use kubernetes or jwt with serviceAccountRef";
+const ONE_ROLE_ID: &str = "set exactly one of roleId and roleIdSecretRef";
+const ONE_TOKEN: &str = "set exactly one of secretRef and serviceAccountRef";
+const HTTPS: &str = "auth.clientCertificate works over https only";
+const ONE_CERTIFICATE: &str = "auth.clientCertificate needs exactly one certificate";
+const NAME: &str = "must be an object's name";
 const ONE_BUNDLE: &str = "set at most one of caBundle, caBundleSecretRef and caBundleConfigMapRef";
 const PAIR: &str = "clientCertSecretRef and clientKeySecretRef belong together";
 const ONE_SOURCE: &str = "set exactly one of configMap, secret and pem";
@@ -203,7 +212,10 @@ async fn logins(shared: Arc<Shared>) -> Outcome {
         (role(json!({"path": "auth-of/team-a", "secretRef": {"key": "id"}})), None),
         (role(json!({"path": "../sys"})), Some(DOTS)),
         (role(json!({"path": "a".repeat(257)})), Some("256")),
-        (role(json!({"roleId": null})), Some("roleId: Required value")),
+        (role(json!({"roleId": null})), Some(ONE_ROLE_ID)),
+        (role(json!({"roleId": null, "roleIdSecretRef": {"name": "approle"}})), None),
+        (role(json!({"roleIdSecretRef": {"name": "approle"}})), Some(ONE_ROLE_ID)),
+        (role(json!({"roleId": null, "roleIdSecretRef": {"name": "A"}})), Some(NAME)),
         (role(json!({"roleId": ""})), Some("roleId")),
         (role(json!({"roleId": "a".repeat(512)})), None),
         (role(json!({"roleId": "a".repeat(513)})), Some("512")),
@@ -213,6 +225,78 @@ async fn logins(shared: Arc<Shared>) -> Outcome {
         (role(json!({"secretRef": {"key": "a".repeat(254)}})), Some("253")),
         (json!({"vault": {"auth": {"tokenSecretRef": {"name": null}}}}), Some("name: Required value")),
         (json!({"vault": {"auth": {"tokenSecretRef": {"key": "t"}}}}), None),
+    ];
+    check_both(&shared, &rows).await
+}
+
+/// The two methods that log in with a ServiceAccount's token, and how each writes its mount.
+async fn token_logins(shared: Arc<Shared>) -> Outcome {
+    for (method, mount, example) in [("kubernetes", "mountPath", "/v1/auth/blue"), ("jwt", "path", "blue")] {
+        let login = |change: Value| {
+            let login = merged(json!({"role": "mesh", "serviceAccountRef": {"name": "login"}}), &change);
+            json!({"vault": {"auth": {"tokenSecretRef": null, method: login}}})
+        };
+        let secret = json!({"name": "token"});
+        let account = |name: Value| login(json!({"serviceAccountRef": {"name": name}}));
+        let audiences = |list: Value| login(json!({"serviceAccountRef": {"audiences": list}}));
+        let rows = [
+            (login(json!({})), None),
+            (json!({"vault": {"auth": {method: {"role": "mesh", "secretRef": secret}}}}), Some(ONE_METHOD)),
+            (login(json!({"serviceAccountRef": null, "secretRef": secret})), None),
+            (login(json!({"serviceAccountRef": null, "secretRef": {"name": "token", "key": "jwt"}})), None),
+            (login(json!({"serviceAccountRef": null})), Some(ONE_TOKEN)),
+            (login(json!({"secretRef": secret})), Some(ONE_TOKEN)),
+            (login(json!({mount: example})), None),
+            (login(json!({mount: "/v1/auth/../sys"})), Some(DOTS)),
+            (login(json!({mount: "a".repeat(257)})), Some("256")),
+            (login(json!({"role": null})), Some("role: Required value")),
+            (login(json!({"role": ""})), Some("role")),
+            (login(json!({"role": "a".repeat(513)})), Some("512")),
+            (account(json!(null)), Some("name: Required value")),
+            (account(json!("../x")), Some(NAME)),
+            (account(json!("a".repeat(254))), Some("253")),
+            (audiences(json!([])), None),
+            (audiences(json!(vec!["vault"; 16])), None),
+            (audiences(json!(vec!["vault"; 17])), Some("at most 16 items")),
+            (audiences(json!([""])), Some("audiences")),
+            (audiences(json!(["a".repeat(513)])), Some("512")),
+        ];
+        check_both(&shared, &rows).await?;
+    }
+    Ok(())
+}
+
+async fn certificate_logins(shared: Arc<Shared>) -> Outcome {
+    let login = |more: Value, change: Value| {
+        let login = merged(json!({"secretName": "login"}), &change);
+        let auth = json!({"tokenSecretRef": null, "clientCertificate": login});
+        json!({"vault": merged(json!({"auth": auth}), &more)})
+    };
+    let own = json!({"clientCertSecretRef": {"name": "own"}, "clientKeySecretRef": {"name": "own"}});
+    let (none, without) = (json!({}), json!({"secretName": null}));
+    let rows = [
+        (login(none.clone(), none.clone()), None),
+        (login(own.clone(), without.clone()), None),
+        (login(own, none.clone()), Some(ONE_CERTIFICATE)),
+        (login(none.clone(), without), Some(ONE_CERTIFICATE)),
+        (login(json!({"server": "http://vault.example"}), none.clone()), Some(HTTPS)),
+        (login(none.clone(), json!({"mountPath": "/v1/auth/tls", "name": "mesh"})), None),
+        (login(none.clone(), json!({"mountPath": "/v1/auth/.."})), Some(DOTS)),
+        (login(none.clone(), json!({"mountPath": "a".repeat(257)})), Some("256")),
+        (login(none.clone(), json!({"name": "a".repeat(513)})), Some("512")),
+        (login(none.clone(), json!({"secretName": "a".repeat(254)})), Some("253")),
+        (login(none, json!({"secretName": "A"})), Some(NAME)),
+    ];
+    check_both(&shared, &rows).await
+}
+
+async fn aws(shared: Arc<Shared>) -> Outcome {
+    let block =
+        json!({"role": "mesh", "region": "eu-central-1", "serviceAccountRef": {"name": "a"}, "iamRoleArn": "arn:x"});
+    let rows = [
+        (json!({"vault": {"auth": {"tokenSecretRef": null, "aws": block}}}), Some(NO_AWS)),
+        (json!({"vault": {"auth": {"tokenSecretRef": null, "aws": {}}}}), Some(NO_AWS)),
+        (json!({"vault": {"auth": {"aws": block}}}), Some(NO_AWS)),
     ];
     check_both(&shared, &rows).await
 }
@@ -369,8 +453,7 @@ async fn names(shared: Arc<Shared>) -> Outcome {
 async fn unknown_fields(shared: Arc<Shared>) -> Outcome {
     // A field that is accepted and does nothing would be a defect; these come with later issues.
     let later = [
-        json!({"vault": {"auth": {"kubernetes": {"role": "mesh"}}}}),
-        json!({"vault": {"auth": {"aws": {}}}}),
+        json!({"vault": {"auth": {"userpass": {"role": "mesh"}}}}),
         json!({"vault": {"skipVerify": true}}),
         json!({"certificates": {"allowCA": {"keyUsages": ["cert sign"]}}}),
     ];

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use vault_mesh_issuer::api::auth::Method;
 use vault_mesh_issuer::vault::answer as reading;
 use vault_mesh_issuer::vault::envelope::{Described, Envelope};
 use vault_mesh_issuer::vault::table::{Heard, Meaning};
@@ -208,7 +209,9 @@ pub fn answer(data: &[u8]) {
     for status in [400, 403, 404, 405, 412, 429, 473, 500, 502, 503] {
         let server = "vault.example:8200";
         let heard = Heard { server, path, status, errors: &envelope.errors, secrets: &[SECRET] };
-        assert_secretive(&heard.login().to_string());
+        for method in [Method::AppRole, Method::Kubernetes, Method::ClientCertificate, Method::Jwt] {
+            assert_secretive(&heard.login(method).to_string());
+        }
         heard.renewal();
         match heard.sign() {
             Meaning::Error(error) => assert_secretive(&error.to_string()),
