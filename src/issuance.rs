@@ -9,6 +9,7 @@ pub mod discovery;
 pub mod health;
 pub mod inspection;
 pub mod lifetimes;
+pub mod pace;
 pub mod policy;
 pub mod publication;
 pub mod servers;

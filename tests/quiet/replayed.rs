@@ -166,7 +166,7 @@ async fn logins(shared: Arc<Shared>) -> Outcome {
             &["permission denied", "appRole.path names no AppRole mount"],
         ),
         ("sealed", 503, "Vault is sealed", "VaultUnavailable", &["is sealed"]),
-        ("limited", 429, "rate limit quota exceeded", "VaultUnavailable", &["429", "rate limit quota exceeded"]),
+        ("limited", 429, "rate limit quota exceeded", "VaultUnavailable", &["429", "rate limit"]),
         ("broken", 500, "internal error", "VaultUnavailable", &["500", "internal error"]),
     ];
     let corner = Corner::new(&shared, "replayed-logins").await?;
