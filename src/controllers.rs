@@ -5,6 +5,7 @@ pub mod brakes;
 pub mod issuers;
 pub mod publication;
 pub mod requests;
+mod signing;
 pub mod watches;
 
 use std::num::NonZeroUsize;

@@ -10,6 +10,7 @@ pub mod expiry;
 pub mod health;
 pub mod inspection;
 pub mod lifetimes;
+pub mod pace;
 pub mod policy;
 pub mod publication;
 pub mod servers;

@@ -1,6 +1,7 @@
 //! What this process knows of each issuer. Requests ask here, in memory; the issuers' controller is the one that changes it.
 
 mod live;
+mod pacer;
 pub mod publishers;
 mod turns;
 
@@ -10,12 +11,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use kube::core::SelectorExt as _;
 
 pub use live::{Live, Origin};
+pub use pacer::Going;
 pub use publishers::Publishers;
 pub use turns::{Turn, Turns};
 
 use crate::api::{IssuerKey, IssuerKind};
 use crate::issuance::signer::Signer;
-use crate::issuance::triage::Ignored;
 use crate::issuance::verdict::{NotIssued, Waiting};
 
 /// Every issuer that is there, by name.
@@ -32,8 +33,8 @@ struct Shown<S> {
 enum Known<S> {
     /// A watch has shown it; nothing is known of it yet.
     Unseen,
-    /// Its spec or what it names cannot be used.
-    Unusable,
+    /// Its spec or what it names cannot be used, for this cause.
+    Unusable(String),
     /// It can be asked.
     Live(Arc<Live<S>>),
 }
@@ -55,20 +56,20 @@ impl<S: Signer> Issuers<S> {
         let shown = self.read();
         let live = match shown.known.get(key) {
             None if shown.listed.contains(&key.kind) => return Err(waiting(Waiting::IssuerMissing)),
-            None | Some(Known::Unseen) => return Err(NotIssued::Ignored(Ignored::IssuerUnseen)),
-            Some(Known::Unusable) => return Err(waiting(Waiting::IssuerNotReady)),
+            None | Some(Known::Unseen) => return Err(waiting(Waiting::IssuerUnseen)),
+            Some(Known::Unusable(cause)) => return Err(waiting(Waiting::IssuerNotReady(cause.clone()))),
             Some(Known::Live(live)) => Arc::clone(live),
         };
         drop(shown);
         let selector = &live.config().namespaces;
         if !selector.selects_all() {
-            let labels = labels.ok_or(NotIssued::Ignored(Ignored::NamespaceUnseen))?;
+            let labels = labels.ok_or_else(|| waiting(Waiting::NamespaceUnseen))?;
             if !selector.matches(labels) {
                 return Err(waiting(Waiting::NamespaceNotSelected));
             }
         }
         if !live.was_checked() {
-            return Err(NotIssued::Ignored(Ignored::IssuerUnseen));
+            return Err(waiting(Waiting::IssuerUnseen));
         }
         Ok(live)
     }
@@ -115,9 +116,9 @@ impl<S: Signer> Issuers<S> {
         self.write().known.entry(key).or_insert(Known::Unseen);
     }
 
-    /// The issuer is there, and cannot be used.
-    pub fn unusable(&self, key: &IssuerKey) {
-        self.put(key, Known::Unusable);
+    /// The issuer is there, and cannot be used, for this cause.
+    pub fn unusable(&self, key: &IssuerKey, cause: String) {
+        self.put(key, Known::Unusable(cause));
     }
 
     /// Whether a watch shows it.
@@ -127,14 +128,14 @@ impl<S: Signer> Issuers<S> {
 
     /// Only a watch begins what is known of an issuer: one that went while it was looked at does not come back.
     fn put(&self, key: &IssuerKey, known: Known<S>) {
-        if let Some(slot) = self.write().known.get_mut(key) {
-            *slot = known;
-        }
+        let former = self.write().known.get_mut(key).map(|slot| std::mem::replace(slot, known));
+        retire(former);
     }
 
     /// The issuer is gone, and its session with it.
     pub fn forget(&self, key: &IssuerKey) {
-        self.write().known.remove(key);
+        let former = self.write().known.remove(key);
+        retire(former);
     }
 
     /// Nothing is signed any more: every session that nobody uses ends.
@@ -153,5 +154,11 @@ impl<S: Signer> Issuers<S> {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Shown<S>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn retire<S: Signer>(former: Option<Known<S>>) {
+    if let Some(Known::Live(live)) = former {
+        live.retire();
     }
 }

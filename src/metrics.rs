@@ -45,12 +45,15 @@ pub enum Outcome {
     IssuerFault,
     /// A trouble that passes.
     Transient,
+    /// Refused for a rate limit; the request asks again in the same turn.
+    Throttled,
     /// An answer that must not be published.
     Untrusted,
 }
 
 impl Outcome {
-    const ALL: [Self; 5] = [Self::Issued, Self::Refused, Self::IssuerFault, Self::Transient, Self::Untrusted];
+    const ALL: [Self; 6] =
+        [Self::Issued, Self::Refused, Self::IssuerFault, Self::Transient, Self::Throttled, Self::Untrusted];
 
     fn label(self) -> &'static str {
         match self {
@@ -58,6 +61,7 @@ impl Outcome {
             Self::Refused => "refused",
             Self::IssuerFault => "issuer_fault",
             Self::Transient => "transient",
+            Self::Throttled => "throttled",
             Self::Untrusted => "untrusted",
         }
     }
@@ -218,6 +222,7 @@ struct Signs {
     refused: Counter,
     issuer_fault: Counter,
     transient: Counter,
+    throttled: Counter,
     untrusted: Counter,
 }
 
@@ -228,6 +233,7 @@ impl Signs {
             Outcome::Refused => &self.refused,
             Outcome::IssuerFault => &self.issuer_fault,
             Outcome::Transient => &self.transient,
+            Outcome::Throttled => &self.throttled,
             Outcome::Untrusted => &self.untrusted,
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::issuance::inspection::Issued;
+use crate::issuance::triage::Standing;
 use crate::issuance::verdict::History;
 
 /// The memory of all requests.
@@ -34,16 +35,14 @@ pub enum Answered {
 }
 
 impl Attempts {
-    /// The history of a request, which starts when it is first asked for. Only this begins a memory: what comes after the watch
-    /// showed the request gone finds none, and leaves none behind.
-    pub fn history(&self, uid: &str, now: Timestamp) -> History {
+    /// The history of a request that stands so now; it starts when it is first asked for. Only this begins a memory: what comes
+    /// after the watch showed the request gone finds none, and leaves none behind.
+    pub fn history(&self, uid: &str, standing: &Standing, now: Timestamp) -> History {
         let mut attempts = self.lock();
-        if let Some(attempt) = attempts.get(uid) {
-            return attempt.history;
-        }
-        let history = History { first_seen: now, tries: 0, approval_missed: false };
-        attempts.insert(uid.to_owned(), Attempt { history, pending: false, answer: None, rests_until: None });
-        history
+        let fresh = || Attempt { history: History::new(now), pending: false, answer: None, rests_until: None };
+        let attempt = attempts.entry(uid.to_owned()).or_insert_with(fresh);
+        attempt.history.seen(standing, now);
+        attempt.history
     }
 
     /// The answer that is kept for a request.
@@ -128,10 +127,22 @@ impl Attempts {
 mod tests {
     use super::*;
 
+    fn unapproved() -> Standing {
+        Standing {
+            issuer: None,
+            finished: false,
+            denied: false,
+            invalid: false,
+            approved: false,
+            has_certificate: false,
+            owned: false,
+        }
+    }
+
     #[test]
     fn what_is_learnt_of_a_request_that_is_gone_is_not_remembered() {
         let (attempts, now) = (Attempts::default(), Timestamp::UNIX_EPOCH);
-        attempts.history("uid", now);
+        attempts.history("uid", &unapproved(), now);
         attempts.waits("uid");
         assert_eq!(attempts.pending(now).0, 1);
         attempts.forget("uid");
@@ -145,7 +156,7 @@ mod tests {
     #[test]
     fn a_pause_lasts_unless_something_has_changed() {
         let (attempts, now) = (Attempts::default(), Timestamp::UNIX_EPOCH);
-        attempts.history("uid", now);
+        attempts.history("uid", &unapproved(), now);
         let pause = Duration::from_secs(2);
         assert_eq!(attempts.rests("uid", now), None);
         attempts.failed("uid", pause, now);
@@ -153,6 +164,6 @@ mod tests {
         assert_eq!(attempts.rests("uid", now + pause), None);
         attempts.woken("uid");
         assert_eq!(attempts.rests("uid", now), None);
-        assert_eq!(attempts.history("uid", now).tries, 1);
+        assert_eq!(attempts.history("uid", &unapproved(), now).tries, 1);
     }
 }

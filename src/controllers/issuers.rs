@@ -104,7 +104,7 @@ async fn reconcile<K: Issuer>(issuer: Arc<K>, context: Arc<Context>) -> Result<A
         Ok(live) => live,
         Err(Unsettled::NotYet) => return Ok(Action::await_change()),
         Err(Unsettled::Fault(fault)) => {
-            context.issuers.unusable(&key);
+            context.issuers.unusable(&key, fault.to_string());
             context.metrics.issuer(&key).ready(false);
             let publication = publication::without_anchors(issuer.as_ref());
             record(issuer.as_ref(), &key, &Report::troubled(&fault.into()), &publication, &context).await?;

@@ -11,22 +11,18 @@ use kube::runtime::reflector::ObjectRef;
 use tracing::{error, info, warn};
 
 use super::attempts::Answered;
+use super::signing::{Admitted, current};
 use super::{Context, Wake};
 use crate::api::IssuerKey;
 use crate::clock;
 use crate::cluster::events::Kind;
 use crate::cluster::status::{WriteError, Written, apply_request_status, read_request};
-use crate::issuance::authority::aside;
-use crate::issuance::inspection::{Issued, inspect};
+use crate::issuance::inspection::Issued;
 use crate::issuance::policy;
-use crate::issuance::signer::{SignError, Signer as _, SigningRequest};
-use crate::issuance::triage::{Ignored, triage};
-use crate::issuance::trust::Anchors;
-use crate::issuance::verdict::{NotIssued, Notice, Verdict, Waiting, judge, not_issued};
-use crate::issuers::Live;
-use crate::metrics::Outcome;
+use crate::issuance::signer::SigningRequest;
+use crate::issuance::triage::{Ignored, Standing, triage};
+use crate::issuance::verdict::{History, NotIssued, Notice, Verdict, Waiting, judge};
 use crate::requests::certificate_request::{CertificateRequest, details, standing, status};
-use crate::vault::VaultSigner;
 
 /// The pause after a write that the API server did not take.
 const WRITE_PAUSE: Duration = Duration::from_secs(2);
@@ -54,26 +50,31 @@ pub async fn run(
 /// The one meaning of this function's own error: the verdict could not be written.
 async fn reconcile(request: Arc<CertificateRequest>, context: Arc<Context>) -> Result<Action, WriteError> {
     let uid = request.uid();
-    let history = context.attempts.history(uid, clock::now());
+    let standing = standing(&request);
+    let history = context.attempts.history(uid, &standing, clock::now());
     // It may have gone between the event and now, and nobody else would forget it then.
-    if !is_there(&request, &context) {
+    if current(&request, &context).is_none() {
         context.attempts.forget(uid);
         return Ok(Action::await_change());
     }
-    let attempted = AssertUnwindSafe(attempt(&request, &context)).catch_unwind().await;
+    let attempted = AssertUnwindSafe(attempt(&request, &standing, &history, &context)).catch_unwind().await;
     let attempted = attempted.unwrap_or_else(|panic| Err(broken(&request, &context, panic.as_ref())));
     let verdict = judge(attempted, &history, uid, clock::now());
     carry_out(&verdict, &request, &context).await
 }
 
 /// From the request to its certificate; every early exit says why there is none.
-async fn attempt(request: &CertificateRequest, context: &Context) -> Result<Issued, NotIssued> {
+async fn attempt(
+    request: &CertificateRequest,
+    standing: &Standing,
+    history: &History,
+    context: &Context,
+) -> Result<Issued, NotIssued> {
     let answer = context.attempts.answer(request.uid());
     if matches!(answer, Some(Answered::Written)) {
         return Err(NotIssued::Ignored(Ignored::Written));
     }
-    let standing = standing(request);
-    let key = triage(&standing)?;
+    let key = triage(standing)?;
     if let Some(Answered::Kept(issued)) = answer {
         return Ok(Issued::clone(&issued));
     }
@@ -85,10 +86,10 @@ async fn attempt(request: &CertificateRequest, context: &Context) -> Result<Issu
     let issuer = context.issuers.ready(key, labels.as_ref())?;
     let plan = policy::plan(&details(request), issuer.config()).map_err(NotIssued::Refused)?;
     rested(request, key, &plan, context)?;
-    let anchors = issuer.admit().map_err(|waiting| NotIssued::Waiting(key.clone(), waiting))?;
-    let _turn = issuer.turn(request.namespace()).await;
-    still_wanted(request, key, &issuer, context).inspect_err(|_| issuer.withdrawn())?;
-    let issued = sign(key, &issuer, &plan, &anchors, context).await?;
+    let (anchors, pass) = issuer.admit().map_err(|waiting| NotIssued::Waiting(key.clone(), waiting))?;
+    let (issuer, plan, anchors) = (&issuer, &plan, &anchors);
+    let admitted = Admitted { request, key, issuer, plan, anchors, pass, history, context };
+    let issued = admitted.signed_in_turn().await?;
     context.attempts.keep(request.uid(), Arc::new(issued.clone()));
     if let Some(owner) = request.owner() {
         context.brakes.issued(owner, plan.ttl, issued.path.leaf.not_after(), clock::now());
@@ -107,76 +108,6 @@ fn rested(
     pause.map_or(Ok(()), |pause| Err(NotIssued::Waiting(key.clone(), Waiting::TooOften(pause))))
 }
 
-/// While a request waits for its turn it may be deleted, its issuer may fail or change, and we may have to go: none of it costs a
-/// sign.
-fn still_wanted(
-    request: &CertificateRequest,
-    key: &IssuerKey,
-    issuer: &Arc<Live<VaultSigner>>,
-    context: &Context,
-) -> Result<(), NotIssued> {
-    if *context.stopped.borrow() {
-        return Err(NotIssued::Ignored(Ignored::Stopping));
-    }
-    if !is_there(request, context) {
-        return Err(NotIssued::Ignored(Ignored::Vanished));
-    }
-    // What has taken the issuer's place, or its end, wakes its requests.
-    if !context.issuers.is_current(key, issuer) {
-        return Err(NotIssued::Ignored(Ignored::IssuerUnseen));
-    }
-    if !issuer.still_admits() {
-        return Err(NotIssued::Waiting(key.clone(), Waiting::IssuerNotReady));
-    }
-    Ok(())
-}
-
-fn is_there(request: &CertificateRequest, context: &Context) -> bool {
-    let current = context.requests.get(&ObjectRef::from_obj(request));
-    current.is_some_and(|current| current.uid() == request.uid())
-}
-
-/// One sign, checked, counted, and told to whoever looks after the issuer.
-async fn sign(
-    key: &IssuerKey,
-    issuer: &Live<VaultSigner>,
-    plan: &SigningRequest,
-    anchors: &Anchors,
-    context: &Context,
-) -> Result<Issued, NotIssued> {
-    let started = clock::monotonic();
-    let elsewhere = plan.path != issuer.config().vault.path;
-    let signed = match issuer.signer().sign(plan).await {
-        Ok(answer) => inspect(&answer.beside(issuer.mount_certificates()), plan, anchors, clock::now()),
-        Err(error) => Err(error),
-    };
-    let signed = if elsewhere { signed.map_err(aside) } else { signed };
-    let error = signed.as_ref().err();
-    issuer.metrics().signed(outcome(error), started.elapsed());
-    let news = match &signed {
-        Ok(_) if elsewhere => issuer.attempted_elsewhere(),
-        Ok(issued) => issuer.attempted(None, clock::now()) | issuer.issued(plan.ttl, issued),
-        Err(error) => issuer.attempted(Some(error), clock::now()),
-    };
-    if news && context.look_at.send(key.clone()).is_err() {
-        warn!("{key} needs to be looked at, and its controller has ended");
-    }
-    signed.map_err(|error| {
-        warn!(issuer = %key, "not signed: {error}");
-        not_issued(key, error)
-    })
-}
-
-fn outcome(error: Option<&SignError>) -> Outcome {
-    match error {
-        None => Outcome::Issued,
-        Some(SignError::Request(_)) => Outcome::Refused,
-        Some(SignError::Issuer(_)) => Outcome::IssuerFault,
-        Some(SignError::Transient(_)) => Outcome::Transient,
-        Some(SignError::Untrusted(_)) => Outcome::Untrusted,
-    }
-}
-
 /// Writes what the verdict says, tells who has to know, and says when to look again.
 async fn carry_out(verdict: &Verdict, request: &CertificateRequest, context: &Context) -> Result<Action, WriteError> {
     if let Some(status) = status(request, verdict, clock::now()) {
@@ -193,8 +124,8 @@ async fn carry_out(verdict: &Verdict, request: &CertificateRequest, context: &Co
             }
             after(*look_again)
         }
-        Verdict::Wait { look_again, .. } => {
-            if let Some(pause) = look_again {
+        Verdict::Wait { pause, look_again, .. } => {
+            if let Some(pause) = pause {
                 context.attempts.failed(request.uid(), *pause, clock::now());
             }
             after(*look_again)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::signer::SignError;
+use super::signer::{Outage, SignError};
 use super::verdict::spread;
 
 /// The pace of checks while all is well.
@@ -23,6 +23,15 @@ pub enum Gate {
     Closed,
 }
 
+/// The right of one request to go on, given by [`Breaker::pass`]: that of a trial is good for one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// As everybody's.
+    Usual,
+    /// That of the trial with this number.
+    Trial(u32),
+}
+
 /// The state of one issuer between checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breaker {
@@ -33,8 +42,10 @@ pub struct Breaker {
     next_check: Option<Timestamp>,
     /// An answer could not be trusted: the next check alone does not open the gate.
     mistrusted: bool,
-    /// The one request of a trial is under way.
-    trying: bool,
+    /// How many trials there have been.
+    trials: u32,
+    /// The one request of this trial is under way.
+    trying: Option<Pass>,
 }
 
 /// Whether a check could see if the signing path serves us. It cannot where a probe would use up what requests need.
@@ -48,7 +59,15 @@ pub enum Sight {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { gate: Gate::Closed, troubles: 0, last_check: None, next_check: None, mistrusted: false, trying: false }
+        Self {
+            gate: Gate::Closed,
+            troubles: 0,
+            last_check: None,
+            next_check: None,
+            mistrusted: false,
+            trials: 0,
+            trying: None,
+        }
     }
 }
 
@@ -74,7 +93,7 @@ impl Breaker {
     /// A check ended.
     pub fn checked(&mut self, trouble: Option<&SignError>, sight: Sight, seed: &str, now: Timestamp) {
         self.last_check = Some(now);
-        self.trying = false;
+        self.trying = None;
         match trouble {
             None => {
                 self.gate = if self.mistrusted { Gate::Trial } else { Gate::Open };
@@ -83,7 +102,7 @@ impl Breaker {
             }
             Some(trouble) => {
                 self.troubles = self.troubles.saturating_add(1);
-                let passes = matches!(trouble, SignError::Transient(_)) && self.troubles < 2;
+                let passes = self.troubles <= passing(trouble);
                 if !(passes && self.gate == Gate::Open) {
                     self.gate = if sight == Sight::Unseen { Gate::Trial } else { Gate::Closed };
                 }
@@ -94,24 +113,36 @@ impl Breaker {
     }
 
     /// A request passes, if it may.
-    pub fn pass(&mut self) -> bool {
-        if self.gate == Gate::Trial {
-            self.gate = Gate::Closed;
-            self.trying = true;
-            return true;
+    pub fn pass(&mut self) -> Option<Pass> {
+        match self.gate {
+            Gate::Open => Some(Pass::Usual),
+            Gate::Trial => {
+                self.gate = Gate::Closed;
+                self.trials = self.trials.wrapping_add(1);
+                self.trying = Some(Pass::Trial(self.trials));
+                self.trying
+            }
+            Gate::Closed => None,
         }
-        self.gate == Gate::Open
     }
 
-    /// Whether a request that passed, and then waited for its turn, may still go on.
-    pub fn still_passes(&self) -> bool {
-        self.gate == Gate::Open || self.trying
+    /// Whether a request that passed, and then waited for its turn, may still go on. While one request is on trial, those that
+    /// passed before it may not.
+    pub fn still_passes(&self, pass: Pass) -> bool {
+        self.gate == Gate::Open || self.trying == Some(pass)
+    }
+
+    /// A request that passed does not go on, for a reason of its own: if it was that of a trial, the next one may try.
+    pub fn withdraw(&mut self, pass: Pass) {
+        if self.trying == Some(pass) {
+            self.void();
+        }
     }
 
     /// A request ended without showing anything about the authority: if it was that of a trial, the next one may try. Returns
     /// whether that is so.
     pub fn void(&mut self) -> bool {
-        let again = std::mem::take(&mut self.trying);
+        let again = self.trying.take().is_some();
         if again {
             self.gate = Gate::Trial;
         }
@@ -121,7 +152,7 @@ impl Breaker {
     /// A sign succeeded and its answer was trusted. Returns whether that is news.
     pub fn signed(&mut self) -> bool {
         let news = self.mistrusted || self.gate != Gate::Open;
-        (self.mistrusted, self.trying) = (false, false);
+        (self.mistrusted, self.trying) = (false, None);
         self.troubles = 0;
         self.gate = Gate::Open;
         news
@@ -129,7 +160,7 @@ impl Breaker {
 
     /// A sign failed for another reason than the request's own. The next check is due at once, yet not within 15 s of the last.
     pub fn sign_failed(&mut self, error: &SignError, now: Timestamp) {
-        self.trying = false;
+        self.trying = None;
         if matches!(error, SignError::Untrusted(_)) {
             self.mistrusted = true;
             self.gate = Gate::Closed;
@@ -141,6 +172,16 @@ impl Breaker {
     /// Whether an answer is still held against the authority.
     pub fn mistrusted(&self) -> bool {
         self.mistrusted
+    }
+}
+
+/// How many such troubles in a row may pass before the gate closes. A rate limit lets others through meanwhile, and asks for
+/// nothing but time.
+fn passing(trouble: &SignError) -> u32 {
+    match trouble {
+        SignError::Transient(Outage::Throttled { .. }) => 2,
+        SignError::Transient(_) => 1,
+        SignError::Request(_) | SignError::Issuer(_) | SignError::Untrusted(_) => 0,
     }
 }
 
@@ -213,6 +254,16 @@ mod tests {
     }
 
     #[test]
+    fn only_the_third_rate_limit_closes() {
+        let throttled = Outage::Throttled { server: "vault:8200".to_owned(), status: 429, retry_after: None }.into();
+        let mut breaker = open();
+        for (second, gate) in [(300, Gate::Open), (315, Gate::Open), (345, Gate::Closed)] {
+            breaker.checked(Some(&throttled), Sight::Seen, "seed", at(second));
+            assert_eq!(breaker.gate(), gate, "{second}");
+        }
+    }
+
+    #[test]
     fn a_failed_sign_brings_the_check_forward_but_not_within_fifteen_seconds() {
         let mut breaker = open();
         breaker.sign_failed(&outage(), at(5));
@@ -229,11 +280,17 @@ mod tests {
         assert_eq!(breaker.gate(), Gate::Closed);
         breaker.checked(None, Sight::Seen, "seed", at(100));
         assert_eq!(breaker.gate(), Gate::Trial);
-        assert!(breaker.pass() && !breaker.pass(), "one request");
-        assert!(breaker.still_passes());
-        assert!(breaker.void() && !breaker.void());
+        let pass = breaker.pass().expect("one request");
+        assert_eq!(breaker.pass(), None);
+        assert!(breaker.still_passes(pass) && !breaker.still_passes(Pass::Usual), "those before it wait");
+        breaker.withdraw(Pass::Usual);
+        assert_eq!(breaker.gate(), Gate::Closed, "the trial is another's");
+        breaker.withdraw(pass);
         assert_eq!(breaker.gate(), Gate::Trial);
-        assert!(breaker.pass());
+        let next = breaker.pass().expect("the next one");
+        assert!(breaker.still_passes(next) && !breaker.still_passes(pass));
+        assert!(breaker.void() && !breaker.void());
+        assert!(breaker.pass().is_some());
         assert!(breaker.signed());
         assert_eq!(breaker.gate(), Gate::Open);
         assert!(!breaker.signed());
@@ -246,12 +303,16 @@ mod tests {
         breaker.checked(Some(&fault()), Sight::Unseen, "seed", at(100));
         assert_eq!(breaker.gate(), Gate::Trial);
         due_between(&breaker, at(100), 12, 18);
-        assert!(breaker.pass() && !breaker.pass(), "one request");
+        let pass = breaker.pass().expect("one request");
+        assert_eq!(breaker.pass(), None);
         breaker.sign_failed(&fault(), at(101));
-        assert!(!breaker.still_passes() && !breaker.void(), "it failed, and nobody else may try before the next check");
+        assert!(
+            !breaker.still_passes(pass) && !breaker.void(),
+            "it failed, and nobody else may try before the next check"
+        );
         breaker.checked(Some(&fault()), Sight::Unseen, "seed", at(115));
         due_between(&breaker, at(115), 24, 36);
-        assert!(breaker.pass() && breaker.signed());
+        assert!(breaker.pass().is_some() && breaker.signed());
         assert_eq!(breaker.gate(), Gate::Open);
     }
 

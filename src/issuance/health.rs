@@ -184,7 +184,7 @@ fn reason(error: &SignError) -> ReadyReason {
             Outage::Tls { .. } => ReadyReason::VaultTlsFailed,
             Outage::Sealed { .. } => ReadyReason::VaultSealed,
             Outage::Standby { .. } => ReadyReason::VaultStandby,
-            Outage::Status { .. } | Outage::NotVault { .. } => ReadyReason::VaultUnavailable,
+            Outage::Throttled { .. } | Outage::Status { .. } | Outage::NotVault { .. } => ReadyReason::VaultUnavailable,
             // What a request that asks for too long a life meets; a check does not.
             Outage::BeyondCa { .. } => ReadyReason::CaExpired,
         },

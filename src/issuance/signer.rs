@@ -132,6 +132,16 @@ pub enum SignError {
     Untrusted(#[from] Mistrust),
 }
 
+impl SignError {
+    /// For how long nobody is to call, where that is all that is wrong: zero if it was not said for how long.
+    pub fn throttle(&self) -> Option<Duration> {
+        match self {
+            Self::Transient(Outage::Throttled { retry_after, .. }) => Some(retry_after.unwrap_or_default()),
+            Self::Request(_) | Self::Issuer(_) | Self::Transient(_) | Self::Untrusted(_) => None,
+        }
+    }
+}
+
 /// Why an issuer cannot sign until a person changes something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -306,7 +316,17 @@ pub enum Outage {
         /// Vault's own words.
         words: Words,
     },
-    /// Another answer that passes: 412, 429, 5xx.
+    /// Fewer calls are asked for, or some patience: 429, and 503 with a Retry-After.
+    #[error("{server} answered {status} and asks us to come again later. {}", throttle_hint(*status))]
+    Throttled {
+        /// Host and port.
+        server: String,
+        /// HTTP status.
+        status: u16,
+        /// For how long it asks nobody to call, where it says so.
+        retry_after: Option<Duration>,
+    },
+    /// Another answer that passes: 412, 5xx.
     #[error("Vault at {server} answered {status}: {words}")]
     Status {
         /// Host and port.
@@ -334,6 +354,15 @@ pub enum Outage {
         /// What it could be.
         hint: String,
     },
+}
+
+fn throttle_hint(status: u16) -> &'static str {
+    match status {
+        429 => {
+            "A rate limit of Vault (sys/quotas/rate-limit), or of a proxy before it, is lower than what is asked: raise it"
+        }
+        _ => "Vault, or a proxy before it, is not able to serve for now",
+    }
 }
 
 /// Why an answer of Vault may not be published.

@@ -19,6 +19,8 @@ pub struct Standing {
     pub approved: bool,
     /// `status.certificate` is not empty.
     pub has_certificate: bool,
+    /// It has an owner (a Certificate, a Pod), which does without it until it is issued.
+    pub owned: bool,
 }
 
 /// Why a request is left as it is, without a word on it.
@@ -36,10 +38,6 @@ pub enum Ignored {
     Written,
     /// It went away while it waited for its turn.
     Vanished,
-    /// Its issuer is being looked at for the first time, and wakes it when that is over.
-    IssuerUnseen,
-    /// The labels of its namespace are not known yet; their arrival wakes it.
-    NamespaceUnseen,
     /// The process is ending; the next one takes over.
     Stopping,
 }
@@ -83,6 +81,7 @@ mod tests {
             invalid: false,
             approved: true,
             has_certificate: false,
+            owned: false,
         }
     }
 

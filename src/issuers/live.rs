@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::pacer::{Going, Pacer};
 use super::turns::{Turn, Turns};
 use crate::api::IssuerConfig;
 use crate::api::material::Delivered;
-use crate::issuance::breaker::{Breaker, Gate, Sight};
+use crate::issuance::breaker::{Breaker, Gate, Pass, Sight};
 use crate::issuance::diagnosis::{Diagnosis, Trust, diagnose};
 use crate::issuance::discovery::{Record, in_force};
 use crate::issuance::expiry::token_expiring;
@@ -46,6 +47,7 @@ pub struct Live<S> {
     configured: Option<Anchors>,
     signer: S,
     turns: Turns,
+    pacer: Pacer,
     metrics: IssuerMetrics,
     state: Mutex<State>,
 }
@@ -85,7 +87,8 @@ impl<S: Signer> Live<S> {
         metrics: IssuerMetrics,
     ) -> Self {
         let state = Mutex::new(State { record, ..State::default() });
-        Self { origin, configured, signer, turns: Turns::new(at_once), metrics, state }
+        let (turns, pacer) = (Turns::new(at_once), Pacer::default());
+        Self { origin, configured, signer, turns, pacer, metrics, state }
     }
 
     /// What it was made from.
@@ -113,10 +116,31 @@ impl<S: Signer> Live<S> {
         self.turns.take(namespace).await
     }
 
+    /// Waits, with a turn, for as long as a rate limit asks for.
+    pub async fn leave(&self) -> Going<'_> {
+        self.pacer.leave().await
+    }
+
+    /// A call has ended. Returns whether it met a rate limit that is no trouble of the issuer.
+    pub fn was_slowed(&self, going: Going<'_>, error: Option<&SignError>, now: Timestamp) -> bool {
+        going.ended(error, &self.origin.uid, now)
+    }
+
+    /// What keeps those waiting that have been admitted, if anything is known to.
+    pub fn held_up_by(&self) -> Option<String> {
+        let trouble = self.pacer.slowed_by().or_else(|| self.state().unsigned.clone());
+        trouble.map(|trouble| trouble.to_string())
+    }
+
+    /// Another has taken its place, or none: whoever waits here has to hear of it.
+    pub fn retire(&self) {
+        self.pacer.end();
+    }
+
     /// How long until the next check is due.
     pub fn due_in(&self, now: Timestamp) -> Duration {
         let state = self.state();
-        let due = state.breaker.due_in(now);
+        let due = state.breaker.due_in(now).max(self.pacer.rest(now));
         let (Some(keep), Some(checked)) = (self.signer.check_due(), state.checked) else { return due };
         let apart = KEEPING.saturating_sub(now.duration_since(checked).unsigned_abs());
         due.min(keep.max(apart))
@@ -147,6 +171,11 @@ impl<S: Signer> Live<S> {
         let sight = if hopeless { Sight::Seen } else { sight(&observation) };
         state.checked = Some(now());
         state.expiring = token_expiring(observation.ends, now());
+        if let Some(trouble) = &trouble {
+            self.pacer.heard(trouble, &self.origin.uid, now());
+        }
+        // A rate limit that lets signs pass is no trouble.
+        let trouble = trouble.filter(|trouble| !recently || trouble.throttle().is_none());
         let trouble = trouble.or_else(|| state.unsigned.clone().filter(|_| sight == Sight::Unseen));
         state.breaker.checked(trouble.as_ref(), sight, &self.origin.uid, now());
         if trouble.is_some() || !state.breaker.mistrusted() {
@@ -180,11 +209,7 @@ impl<S: Signer> Live<S> {
     /// What the status is to say now.
     pub fn report(&self) -> Report {
         let state = self.state();
-        let health = match (state.breaker.gate(), &state.trouble) {
-            (Gate::Open, _) => Health::verified(),
-            (Gate::Trial | Gate::Closed, Some(trouble)) => Health::troubled(trouble),
-            (Gate::Trial | Gate::Closed, None) => Health::checking(),
-        };
+        let health = state.health();
         let shortened = state.lifetimes.message().map(str::to_owned);
         let (anchors, signing) = (state.anchors.clone(), state.signing.clone());
         let record = state.checked.map(|_| state.record.clone());
@@ -212,21 +237,26 @@ impl<S: Signer> Live<S> {
     ///
     /// # Errors
     /// The issuer is not Ready.
-    pub fn admit(&self) -> Result<Anchors, Waiting> {
+    pub fn admit(&self) -> Result<(Anchors, Pass), Waiting> {
         let mut state = self.state();
-        let anchors = state.anchors.clone().ok_or(Waiting::IssuerNotReady)?;
+        let Some(anchors) = state.anchors.clone() else { return Err(state.not_ready()) };
         // An issuer on trial is not Ready; its one request is what may make it so.
         let passes = match state.breaker.gate() {
             Gate::Open => state.announced == Some(true),
             Gate::Trial => state.announced.is_some(),
             Gate::Closed => false,
         };
-        if passes && state.breaker.pass() { Ok(anchors) } else { Err(Waiting::IssuerNotReady) }
+        let pass = if passes { state.breaker.pass() } else { None };
+        pass.map(|pass| (anchors, pass)).ok_or_else(|| state.not_ready())
     }
 
-    /// Whether a request that was admitted, and then waited for its turn, may still go on.
-    pub fn still_admits(&self) -> bool {
-        self.state().breaker.still_passes()
+    /// A request that was admitted, and then waited for its turn, may still go on.
+    ///
+    /// # Errors
+    /// The issuer is not Ready any more.
+    pub fn still_admits(&self, pass: Pass) -> Result<(), Waiting> {
+        let state = self.state();
+        if state.breaker.still_passes(pass) { Ok(()) } else { Err(state.not_ready()) }
     }
 
     /// What the mount showed at the last check.
@@ -235,8 +265,8 @@ impl<S: Signer> Live<S> {
     }
 
     /// A request that was admitted does not go on, for a reason of its own.
-    pub fn withdrawn(&self) {
-        self.state().breaker.void();
+    pub fn withdrawn(&self, pass: Pass) {
+        self.state().breaker.withdraw(pass);
     }
 
     /// An attempt ended. Returns whether the issuer has to be looked at.
@@ -324,6 +354,23 @@ impl<S: Signer> Live<S> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn health(&self) -> Health {
+        match (self.breaker.gate(), &self.trouble) {
+            (Gate::Open, _) => Health::verified(),
+            (Gate::Trial | Gate::Closed, Some(trouble)) => Health::troubled(trouble),
+            (Gate::Trial | Gate::Closed, None) => Health::checking(),
+        }
+    }
+
+    /// What a request is told that may not pass.
+    fn not_ready(&self) -> Waiting {
+        let Health { ready, message, .. } = self.health();
+        // Ready is known here, and counts once it is written.
+        Waiting::IssuerNotReady(if ready { "its status could not be written".to_owned() } else { message })
     }
 }
 
@@ -421,13 +468,13 @@ mod tests {
 
         #[track_caller]
         fn admits_under(&self, root: &Certificate) {
-            let anchors = self.live.admit().expect("a request passes");
+            let (anchors, _) = self.live.admit().expect("a request passes");
             assert_eq!(anchors.certificates(), std::slice::from_ref(root));
         }
 
         #[track_caller]
         fn is_stopped(&self) {
-            assert_eq!(self.live.admit(), Err(Waiting::IssuerNotReady));
+            assert!(matches!(self.live.admit(), Err(Waiting::IssuerNotReady(_))));
             assert_eq!(self.live.report().health.reason, ReadyReason::TrustAnchorsChanged);
         }
     }
@@ -452,7 +499,10 @@ mod tests {
         let before = scene.live.report();
         assert!(scene.ends_at(&scene.two), "the correction has to be written");
         scene.live.announced(&before);
-        assert_eq!(scene.live.admit(), Err(Waiting::IssuerNotReady), "what was reported before does not count");
+        assert!(
+            matches!(scene.live.admit(), Err(Waiting::IssuerNotReady(_))),
+            "what was reported before does not count"
+        );
         let report = scene.write();
         assert!(report.health.ready && report.record.is_some_and(|record| !record.provisional));
         scene.admits_under(&scene.two);

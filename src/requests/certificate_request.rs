@@ -22,6 +22,7 @@ use crate::issuance::verdict::Verdict;
 #[serde(from = "Wire")]
 pub struct CertificateRequest {
     metadata: ObjectMeta,
+    owned: bool,
     owner: Option<Owner>,
     spec: Spec,
     status: Status,
@@ -180,6 +181,7 @@ pub fn standing(request: &CertificateRequest) -> Standing {
         invalid: request.holds("InvalidRequest"),
         approved: request.holds("Approved"),
         has_certificate: request.status.certificate,
+        owned: request.owned,
     }
 }
 
@@ -246,6 +248,7 @@ impl From<Wire> for CertificateRequest {
         let is_certificate = |owner: &&OwnerReference| {
             owner.controller && owner.kind == "Certificate" && owner.api_version.starts_with("cert-manager.io/")
         };
+        let owned = !metadata.owner_references.is_empty();
         let owner = metadata.owner_references.iter().find(is_certificate);
         let owner = owner.map(|owner| Owner::new(metadata.namespace.as_deref().unwrap_or_default(), &owner.uid));
         let metadata = ObjectMeta {
@@ -256,7 +259,7 @@ impl From<Wire> for CertificateRequest {
             creation_timestamp: metadata.creation_timestamp,
             ..ObjectMeta::default()
         };
-        Self { metadata, owner, spec, status }
+        Self { metadata, owned, owner, spec, status }
     }
 }
 
@@ -359,7 +362,8 @@ mod tests {
 
     #[test]
     fn pending_is_written_once_per_cause() {
-        let wait = |message: &str| Verdict::Wait { message: message.to_owned(), look_again: None, notice: None };
+        let wait =
+            |message: &str| Verdict::Wait { message: message.to_owned(), pause: None, look_again: None, notice: None };
         let now = Timestamp::UNIX_EPOCH;
         let written = request(|object| {
             object["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "Pending", "message": "a", "lastTransitionTime": "2026-01-01T00:00:05Z"}]);

@@ -3,7 +3,11 @@
 
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
+use http::HeaderMap;
+use http::header::RETRY_AFTER;
+use jiff::Timestamp;
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
 use crate::issuance::signer::Outage;
@@ -56,6 +60,14 @@ impl Peer {
             },
             _ => Outage::Unreachable { server, class: "reset" },
         }
+    }
+
+    /// Whether an answer says nothing but to come again later: 429 in any form (Vault's, a proxy's), and 503 with a time to wait.
+    pub fn throttled(&self, status: u16, headers: &HeaderMap, now: Timestamp) -> Option<Outage> {
+        let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = asked.and_then(|value| retry_after(value, now)).map(|asked| asked.min(LONGEST_ASKED));
+        let throttles = status == 429 || status == 503 && retry_after.is_some();
+        throttles.then(|| Outage::Throttled { server: self.authority.clone(), status, retry_after })
     }
 
     /// What an answer that is not Vault's form could come from. Its text is looked at, never shown.
@@ -112,6 +124,19 @@ impl Peer {
     }
 }
 
+/// `Retry-After` as RFC 9110 §10.2.3 has it: seconds or a date.
+fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
+    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+}
+
+/// Nobody keeps us away for longer: as often a sick issuer is looked at.
+const LONGEST_ASKED: Duration = Duration::from_secs(300);
+
 const NO_TLS_HINT: &str =
     "Does the server speak plain http at this port? Then spec.vault.server must begin with http://";
 
@@ -142,4 +167,43 @@ fn says(error: &(dyn Error + 'static), words: &str) -> bool {
         next = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[track_caller]
+    fn asks(status: u16, value: Option<&'static str>, expected: Option<Option<u64>>) {
+        let peer = Peer { authority: "vault:8200".to_owned(), https: true, ca_field: None, own_field: None };
+        let header = value.map(|value| (RETRY_AFTER, HeaderValue::from_static(value)));
+        let now = "2026-11-21T08:00:00Z".parse().expect("a time");
+        let outage = peer.throttled(status, &header.into_iter().collect(), now);
+        let expected = expected.map(|seconds| Outage::Throttled {
+            server: "vault:8200".to_owned(),
+            status,
+            retry_after: seconds.map(Duration::from_secs),
+        });
+        assert_eq!(outage, expected, "{status} {value:?}");
+    }
+
+    #[test]
+    fn how_long_we_are_asked_to_stay_away() {
+        asks(429, None, Some(None));
+        asks(429, Some("0"), Some(Some(0)));
+        asks(429, Some(" 7 "), Some(Some(7)));
+        asks(429, Some("Sat, 21 Nov 2026 08:00:42 GMT"), Some(Some(42)));
+        asks(429, Some("Sat, 21 Nov 2026 07:00:00 GMT"), Some(Some(0)));
+        asks(429, Some("99999"), Some(Some(300)));
+        for odd in ["", "-1", "soon", "1.5", "99999999999999999999999"] {
+            asks(429, Some(odd), Some(None));
+            asks(503, Some(odd), None);
+        }
+        asks(503, None, None);
+        asks(503, Some("30"), Some(Some(30)));
+        asks(500, Some("30"), None);
+        asks(200, Some("30"), None);
+    }
 }

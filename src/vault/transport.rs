@@ -20,6 +20,7 @@ use super::failure::Peer;
 use super::tls::{self, ExpectedName, PublicRoots};
 use crate::api::config::{IssuerConfig, VaultTarget};
 use crate::api::material::Material;
+use crate::clock;
 use crate::issuance::signer::{Fault, Outage};
 
 /// A black-holed server holds a turn no longer than this.
@@ -45,7 +46,7 @@ pub struct Transport {
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
-    /// The way to Vault.
+    /// The way to Vault, or its rate limit.
     #[error(transparent)]
     Outage(#[from] Outage),
     /// An answer that we do not read to its end.
@@ -100,7 +101,7 @@ impl Transport {
     /// Makes one call and returns whatever was answered, whichever its status.
     ///
     /// # Errors
-    /// There was no answer, or one too large to read.
+    /// There was no answer, one that asks to come again later, or one too large to read.
     pub async fn call<E: Endpoint>(
         &self,
         endpoint: E,
@@ -126,12 +127,17 @@ impl Transport {
         let mut response = self.client.execute(request).await.map_err(failed)?;
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
+        let throttled = self.peer.throttled(status.as_u16(), &headers, clock::now());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > LARGEST_BODY {
                 return Err(TransportError::TooLarge { status: status.as_u16() });
             }
             body.extend_from_slice(&chunk);
+        }
+        // Read to its end all the same: the connection serves the next call.
+        if let Some(throttled) = throttled {
+            return Err(throttled.into());
         }
         let mut response = Response::new(body);
         *response.status_mut() = status;

@@ -1,7 +1,7 @@
 //! The disruptive suite: what happens when Vault, the API server, the network or we ourselves fail in the middle of something.
-//! Each trial has a control plane, an OpenBao and a controller of its own, so that it may break them; two trials run at a time.
+//! Each trial has a control plane, an OpenBao and a controller of its own, so that it may break them; three trials run at a time.
 
-#![allow(clippy::print_stderr, reason = "a suite talks to the person who runs it")]
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a suite talks to the person who runs it")]
 #![allow(clippy::indexing_slicing, reason = "an index into a JSON value that is not there gives null")]
 #![allow(clippy::disallowed_methods, reason = "a trial measures how long things take")]
 
@@ -16,6 +16,8 @@ use tokio::runtime::Runtime;
 mod disturbances;
 mod late_writes;
 mod outages;
+mod pace;
+mod patience;
 mod peers;
 mod permissions;
 mod roots;
@@ -23,7 +25,7 @@ mod settings;
 mod support;
 
 /// How many trials run side by side: each starts four processes and more.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 3;
 
 /// A trial's outcome; the text says what was expected and what was found.
 type Outcome = anyhow::Result<()>;
@@ -62,8 +64,11 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     let run = Run::start("disruptive")?;
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
     let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
+    // The first mostly sleeps, beside all others.
+    patience::add(&mut suite);
     late_writes::add(&mut suite);
     outages::add(&mut suite);
+    pace::add(&mut suite);
     peers::add(&mut suite);
     permissions::add(&mut suite);
     roots::add(&mut suite);

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use serde_json::json;
-use testenv::{Action, Chain, Controller, Issuer, IssuerRef, Options, Proxy, Run, eventually};
+use testenv::{Action, Chain, Controller, Issuer, Options, Proxy, Run, eventually};
 
 use crate::support::{LATER, MESH, SOON, World, all_issued, bare, controller_options, is_sign, until};
 use crate::{Outcome, Suite};
@@ -19,7 +19,6 @@ pub fn add(suite: &mut Suite) {
     suite.add("/readyz answers 200 only once the watches have synced", ready_after_sync);
     suite.add("a revoked static token makes the issuer not Ready until its Secret changes", static_token);
     suite.add("an AppRole token revoked under load costs one login and no request", revoked_under_load);
-    suite.add("a crowd of 300 requests in one namespace does not hold up a single one in another", turns);
     suite.add("a Vault that swallows everything holds no other issuer up", black_hole);
 }
 
@@ -251,40 +250,6 @@ async fn revoked_under_load(run: Run) -> Outcome {
         let writes = world.status_writes(&ours, &one.request.name)?;
         ensure!(writes == [200], "{} never was Pending: {writes:?}", one.request.name);
     }
-    Ok(())
-}
-
-async fn turns(run: Run) -> Outcome {
-    let world = World::start(run, bare()).await?;
-    let kube = &world.plane.kube;
-    for namespace in ["crowd", "lone"] {
-        kube.namespace(namespace).await?;
-    }
-    let vault = Proxy::start(&world.run, world.plane.bao.address()).await?;
-    let ours = world.controller(|_| ()).await?;
-    let slow = vault.on(is_sign, Action::Hold);
-    let reference = IssuerRef::new("VaultMeshClusterIssuer", "vault");
-    let crowd = world.many_in("crowd", "web", 300, &reference).await?;
-    let bao = world.plane.bao.with_address(vault.url());
-    let issuer = Issuer::app_role(&ours.namespace, "vault", &bao, &world.recipe).cluster().create(kube).await?;
-    issuer.ready(SOON).await?;
-    until("as many as may are with Vault", 8, || Ok(vault.held())).await?;
-    let lone = world.ask("lone", "web", &reference).await?;
-    lone.request.approve().await?;
-    // It takes its place in the queue; nothing that could be seen tells when.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    ensure!(vault.held() == 8, "{} are with Vault at a time", vault.held());
-    slow.remove();
-    vault.release().await?;
-    lone.issued(&world, SOON).await?;
-    all_issued(&world, &crowd, LATER).await?;
-
-    let calls = world.plane.bao.audit().all()?.to(&world.recipe.sign_path).keep(|call| !call.probe);
-    ensure!(calls.len() == 301, "one sign each, not {}", calls.len());
-    let place =
-        calls.iter().position(|call| call.data["csr"].as_str().map(str::trim) == Some(lone.pair.csr_pem.trim()));
-    let place = place.context("the lone request's sign is not in the audit log")?;
-    ensure!(place < 24, "300 were before it, and it was number {place}");
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use testenv::{
     Recipe, Request, Run, Seen, certificate_of, condition, eventually, openssl,
 };
 
-/// Long enough for what should happen at once, on a machine that has two trials to carry.
+/// Long enough for what should happen at once, on a machine that has three trials to carry.
 pub const SOON: Duration = Duration::from_secs(20);
 /// Long enough for what waits for a repeated try or check.
 pub const LATER: Duration = Duration::from_secs(120);

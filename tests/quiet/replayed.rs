@@ -224,7 +224,7 @@ async fn logins(shared: Arc<Shared>) -> Outcome {
             "NamespaceNotFound",
             &["auth/approle/login", "correct spec.vault.namespace"],
         ),
-        ("limited", 429, "rate limit quota exceeded", "VaultUnavailable", &["429", "rate limit quota exceeded"]),
+        ("limited", 429, "rate limit quota exceeded", "VaultUnavailable", &["429", "rate limit"]),
         ("broken", 500, "internal error", "VaultUnavailable", &["500", "internal error"]),
     ];
     let corner = Corner::new(&shared, "replayed-logins").await?;

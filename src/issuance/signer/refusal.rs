@@ -1,5 +1,7 @@
 //! What ends a request: reasons that lie in the request itself, or in what the issuer and its role say about such requests.
 
+use std::time::Duration;
+
 use crate::issuance::authority::Unfit;
 use crate::issuance::words::Words;
 
@@ -81,6 +83,17 @@ pub enum Refusal {
         path: String,
         /// Vault's own words.
         words: Words,
+    },
+    /// What it waited for has lasted longer than a request may wait that nobody owns.
+    #[error(
+        "not signed within {} s after this controller saw it approved, and a request without an owner waits no longer: {cause}",
+        waited.as_secs()
+    )]
+    OutOfTime {
+        /// How long it waited.
+        waited: Duration,
+        /// What it waited for, with the last trouble met.
+        cause: String,
     },
     /// The certificate was made, but it is not what was asked for, and asking again would only sign more.
     #[error("Vault signed at {path}, but not what was asked for: {difference}. {hint}")]

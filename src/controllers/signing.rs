@@ -1,0 +1,153 @@
+//! One request in its turn at its issuer: it waits, looks whether it is still wanted, and is signed. A rate limit sends nobody back
+//! into the queue: who was refused keeps the turn, and all turns of the issuer keep one pace.
+
+use std::sync::Arc;
+
+use kube::runtime::reflector::ObjectRef;
+use tracing::{debug, warn};
+
+use super::Context;
+use crate::api::IssuerKey;
+use crate::clock;
+use crate::issuance::authority::aside;
+use crate::issuance::breaker::Pass;
+use crate::issuance::inspection::{Issued, inspect};
+use crate::issuance::signer::{SignError, Signer as _, SigningRequest};
+use crate::issuance::triage::{Ignored, triage};
+use crate::issuance::trust::Anchors;
+use crate::issuance::verdict::{History, NotIssued, Waiting, not_issued};
+use crate::issuers::{Going, Live};
+use crate::metrics::Outcome;
+use crate::requests::certificate_request::{CertificateRequest, standing};
+use crate::vault::VaultSigner;
+
+/// A request that its issuer has let pass, and what it is to be signed with.
+pub struct Admitted<'a> {
+    /// The request.
+    pub request: &'a CertificateRequest,
+    /// The issuer that it names.
+    pub key: &'a IssuerKey,
+    /// That issuer, as it was when it let the request pass.
+    pub issuer: &'a Arc<Live<VaultSigner>>,
+    /// What Vault is asked.
+    pub plan: &'a SigningRequest,
+    /// Where the answer has to end.
+    pub anchors: &'a Anchors,
+    /// The issuer's leave.
+    pub pass: Pass,
+    /// How long it has waited.
+    pub history: &'a History,
+    /// Everything else.
+    pub context: &'a Context,
+}
+
+impl Admitted<'_> {
+    /// Waits for the turn, fair between namespaces, and has the request signed in it.
+    ///
+    /// # Errors
+    /// Why it is not signed, or not any more.
+    pub async fn signed_in_turn(&self) -> Result<Issued, NotIssued> {
+        let _turn = self.in_time(self.issuer.turn(self.request.namespace())).await?;
+        loop {
+            let going = self.in_time(self.issuer.leave()).await?;
+            self.still_wanted().inspect_err(|_| self.issuer.withdrawn(self.pass))?;
+            match self.sign(going).await {
+                Ok(issued) => return Ok(issued),
+                Err(NotSigned::Slowed) => {}
+                Err(NotSigned::For(error)) => return Err(not_issued(self.key, error)),
+            }
+        }
+    }
+
+    /// Waits as long as the request and the process may.
+    async fn in_time<T>(&self, wait: impl Future<Output = T>) -> Result<T, NotIssued> {
+        let mut stopped = self.context.stopped.clone();
+        let patience = self.history.patience(clock::now());
+        let limit = async {
+            match patience {
+                Some(left) => tokio::time::sleep(left).await,
+                None => futures::future::pending().await,
+            }
+        };
+        let missed = tokio::select! {
+            biased;
+            done = wait => return Ok(done),
+            _ = stopped.wait_for(|stop| *stop) => NotIssued::Ignored(Ignored::Stopping),
+            () = limit => NotIssued::Waiting(self.key.clone(), Waiting::Turn(self.issuer.held_up_by())),
+        };
+        self.issuer.withdrawn(self.pass);
+        Err(missed)
+    }
+
+    /// While a request waits for its turn it may be deleted or denied, its issuer may fail or change, and we may have to go: none
+    /// of it costs a sign.
+    fn still_wanted(&self) -> Result<(), NotIssued> {
+        if *self.context.stopped.borrow() {
+            return Err(NotIssued::Ignored(Ignored::Stopping));
+        }
+        let Some(current) = current(self.request, self.context) else {
+            return Err(NotIssued::Ignored(Ignored::Vanished));
+        };
+        triage(&standing(&current))?;
+        let waiting = |waiting| NotIssued::Waiting(self.key.clone(), waiting);
+        // What has taken the issuer's place, or its end, wakes its requests.
+        if !self.context.issuers.is_current(self.key, self.issuer) {
+            return Err(waiting(Waiting::IssuerUnseen));
+        }
+        self.issuer.still_admits(self.pass).map_err(waiting)
+    }
+
+    /// One sign, checked, counted, and told to whoever looks after the issuer.
+    async fn sign(&self, going: Going<'_>) -> Result<Issued, NotSigned> {
+        let Self { issuer, plan, .. } = self;
+        let started = clock::monotonic();
+        let elsewhere = plan.path != issuer.config().vault.path;
+        let signed = match issuer.signer().sign(plan).await {
+            Ok(answer) => inspect(&answer.beside(issuer.mount_certificates()), plan, self.anchors, clock::now()),
+            Err(error) => Err(error),
+        };
+        let signed = if elsewhere { signed.map_err(aside) } else { signed };
+        let error = signed.as_ref().err();
+        issuer.metrics().signed(outcome(error), started.elapsed());
+        if issuer.was_slowed(going, error, clock::now()) {
+            debug!(issuer = %self.key, "a rate limit: asked again after a pause");
+            return Err(NotSigned::Slowed);
+        }
+        let news = match &signed {
+            Ok(_) if elsewhere => issuer.attempted_elsewhere(),
+            Ok(issued) => issuer.attempted(None, clock::now()) | issuer.issued(plan.ttl, issued),
+            Err(error) => issuer.attempted(Some(error), clock::now()),
+        };
+        if news && self.context.look_at.send(self.key.clone()).is_err() {
+            warn!("{} needs to be looked at, and its controller has ended", self.key);
+        }
+        signed.map_err(|error| {
+            warn!(issuer = %self.key, "not signed: {error}");
+            NotSigned::For(error)
+        })
+    }
+}
+
+/// Why one call gave no certificate.
+enum NotSigned {
+    /// A rate limit: the request asks again in the same turn.
+    Slowed,
+    /// This.
+    For(SignError),
+}
+
+/// The request as the watch has shown it last; none if it is gone, whatever has its name now.
+pub fn current(request: &CertificateRequest, context: &Context) -> Option<Arc<CertificateRequest>> {
+    context.requests.get(&ObjectRef::from_obj(request)).filter(|current| current.uid() == request.uid())
+}
+
+fn outcome(error: Option<&SignError>) -> Outcome {
+    match error {
+        None => Outcome::Issued,
+        Some(SignError::Request(_)) => Outcome::Refused,
+        Some(SignError::Issuer(_)) => Outcome::IssuerFault,
+        Some(error @ SignError::Transient(_)) if error.throttle().is_some() => Outcome::Throttled,
+        Some(SignError::Transient(_)) => Outcome::Transient,
+        Some(SignError::Untrusted(_)) => Outcome::Untrusted,
+    }
+}
