@@ -19,6 +19,7 @@ use crate::cluster::events::Events;
 use crate::cluster::references::References;
 use crate::issuance::servers::AllowedServers;
 use crate::issuers::{Issuers, Publishers};
+use crate::lease::Leadership;
 use crate::metrics::Metrics;
 use crate::requests::certificate_request::CertificateRequest;
 use crate::vault::{PublicRoots, VaultSigner};
@@ -27,6 +28,8 @@ use crate::vault::{PublicRoots, VaultSigner};
 pub struct Context {
     /// Towards the API server.
     pub client: Client,
+    /// Whether this replica may act.
+    pub leadership: Leadership,
     /// What is known of each issuer.
     pub issuers: Issuers<VaultSigner>,
     /// Where each issuer publishes its trust anchors.

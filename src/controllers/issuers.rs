@@ -182,7 +182,8 @@ fn settle<K: Issuer>(issuer: &K, key: &IssuerKey, context: &Context) -> Result<A
             sources => Some(Anchors::configured(sources, clock::now())?),
         };
         let metrics = context.metrics.issuer(key);
-        let signer = VaultSigner::new(&origin.config, &material, &context.roots, metrics.clone())?;
+        let leadership = context.leadership.clone();
+        let signer = VaultSigner::new(&origin.config, &material, &context.roots, leadership, metrics.clone())?;
         let record = Record::of(issuer.issuer_status(), issuer.meta().generation, annotation(issuer));
         Ok(Live::new(origin.clone(), configured, record, signer, context.settings.signs_per_issuer, metrics))
     })

@@ -20,6 +20,7 @@ use crate::issuance::signer::{
     Answer, Fact, Fault, Mistrust, Observation, Outage, Probe, Refusal, Shown, SignError, Signer, SigningRequest,
 };
 use crate::issuance::words::Words;
+use crate::lease::Leadership;
 use crate::metrics::IssuerMetrics;
 use crate::x509::Certificate;
 use crate::x509::path::MOST_CERTIFICATES;
@@ -44,9 +45,10 @@ impl VaultSigner {
         config: &IssuerConfig,
         material: &Material,
         roots: &PublicRoots,
+        leadership: Leadership,
         metrics: IssuerMetrics,
     ) -> Result<Self, Fault> {
-        let transport = Transport::new(config, material, roots)?;
+        let transport = Transport::new(config, material, roots, leadership)?;
         let session = Session::new(transport, material.credentials.clone(), metrics);
         Ok(Self { session, path: config.vault.path.clone(), discovers: material.anchors.is_empty() })
     }

@@ -43,7 +43,7 @@ fn certificate() -> Reply {
 
 fn signer_of(fake: &Fake, credentials: Credentials) -> VaultSigner {
     let config = config(&fake.url, |_| ());
-    VaultSigner::new(&config, &fake::material(credentials), &PublicRoots::none(), fake::metrics())
+    VaultSigner::new(&config, &fake::material(credentials), &PublicRoots::none(), Leadership::sole(), fake::metrics())
         .expect("the test's issuer is usable")
 }
 
@@ -200,8 +200,14 @@ async fn the_end_of_a_static_token_is_read_once_and_announced() {
     let fake = Fake::start(answer).await;
     let (metrics, key) = (Metrics::new(), IssuerKey::new(IssuerKind::Namespaced, "ns", "issuer"));
     let material = fake::material(Credentials::Token(SecretString::from("hvs.static")));
-    let signer = VaultSigner::new(&config(&fake.url, |_| ()), &material, &PublicRoots::none(), metrics.issuer(&key))
-        .expect("usable");
+    let signer = VaultSigner::new(
+        &config(&fake.url, |_| ()),
+        &material,
+        &PublicRoots::none(),
+        Leadership::sole(),
+        metrics.issuer(&key),
+    )
+    .expect("usable");
     for _ in 0..2 {
         let seen = signer.check(Probe::Ask).await;
         assert!(matches!((&seen.login, &seen.signing), (Fact::Yes(()), Fact::Yes(()))), "{seen:?}");
@@ -350,7 +356,13 @@ async fn where_anchors_are_configured_nobody_is_asked_for_others() {
     let (fake, _) = listing(|_| None).await;
     let mut material = fake::material(fake::app_role());
     material.anchors = vec![found("spec.trust.anchors[0].pem", None, pem("root").into_bytes())];
-    let signer = VaultSigner::new(&config(&fake.url, |_| ()), &material, &PublicRoots::none(), fake::metrics());
+    let signer = VaultSigner::new(
+        &config(&fake.url, |_| ()),
+        &material,
+        &PublicRoots::none(),
+        Leadership::sole(),
+        fake::metrics(),
+    );
     shows(&signer.expect("usable").check(Probe::Skip).await, (1, false));
 }
 
@@ -411,8 +423,14 @@ async fn a_base_path_and_a_namespace_are_kept() {
         vault["namespace"] = "team/a".into();
         vault["path"] = "a/b/issuer/blue/sign/web".into();
     });
-    let signer = VaultSigner::new(&config, &fake::material(fake::app_role()), &PublicRoots::none(), fake::metrics())
-        .expect("usable");
+    let signer = VaultSigner::new(
+        &config,
+        &fake::material(fake::app_role()),
+        &PublicRoots::none(),
+        Leadership::sole(),
+        fake::metrics(),
+    )
+    .expect("usable");
     assert!(signer.sign(&request("a/b/issuer/blue/sign/web", &[], None)).await.is_ok());
     let calls = fake.calls();
     assert_eq!(calls[0].line, "POST /base/v1/auth/approle/login");
@@ -431,8 +449,13 @@ async fn a_refused_connection_and_an_unknown_name_are_told_apart() {
         ("http://no-such-host.invalid:8200".to_owned(), "name not found"),
     ] {
         let config = config(&server, |_| ());
-        let signer =
-            VaultSigner::new(&config, &fake::material(fake::app_role()), &PublicRoots::none(), fake::metrics());
+        let signer = VaultSigner::new(
+            &config,
+            &fake::material(fake::app_role()),
+            &PublicRoots::none(),
+            Leadership::sole(),
+            fake::metrics(),
+        );
         let error = signer.expect("usable").sign(&csr()).await.expect_err("nobody is there");
         assert!(
             matches!(&error, SignError::Transient(Outage::Unreachable { class, .. }) if *class == expected),
@@ -447,7 +470,8 @@ async fn https_to_a_plain_server_says_so() {
     let config = config(&fake.url.replace("http://", "https://"), |_| ());
     let mut material = fake::material(fake::app_role());
     material.server_ca = Some(found("spec.vault.caBundle", None, pem("ca").into_bytes()));
-    let signer = VaultSigner::new(&config, &material, &PublicRoots::none(), fake::metrics()).expect("usable");
+    let signer = VaultSigner::new(&config, &material, &PublicRoots::none(), Leadership::sole(), fake::metrics())
+        .expect("usable");
     let error = signer.sign(&csr()).await.expect_err("the server speaks plain http");
     assert!(error.to_string().contains("must begin with http://"), "{error}");
 }
@@ -468,7 +492,7 @@ fn unusable(edit: impl FnOnce(&mut Value), bytes: impl FnOnce(&mut Material), fi
     let config = config("https://vault.example:8200", edit);
     let mut material = fake::material(fake::app_role());
     bytes(&mut material);
-    let result = VaultSigner::new(&config, &material, &PublicRoots::none(), fake::metrics());
+    let result = VaultSigner::new(&config, &material, &PublicRoots::none(), Leadership::sole(), fake::metrics());
     let error = result.err().expect("the material is unusable").to_string();
     assert!(error.starts_with(field), "{error}");
 }
