@@ -18,6 +18,7 @@ mod late_writes;
 mod outages;
 mod peers;
 mod permissions;
+mod replicas;
 mod roots;
 mod settings;
 mod support;
@@ -66,6 +67,7 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     outages::add(&mut suite);
     peers::add(&mut suite);
     permissions::add(&mut suite);
+    replicas::add(&mut suite);
     roots::add(&mut suite);
     settings::add(&mut suite);
     disturbances::add(&mut suite);
