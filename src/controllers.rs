@@ -2,6 +2,7 @@
 
 pub mod attempts;
 pub mod brakes;
+pub mod handover;
 pub mod issuers;
 pub mod publication;
 pub mod requests;

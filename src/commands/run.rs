@@ -27,7 +27,9 @@ use crate::cluster::client::client;
 use crate::cluster::events::Events;
 use crate::cluster::references::References;
 use crate::controllers::watches::{self, Gone, Namespace};
-use crate::controllers::{Context, Settings, Wake, attempts::Attempts, brakes::Brakes, issuers, publication, requests};
+use crate::controllers::{
+    Context, Settings, Wake, attempts::Attempts, brakes::Brakes, handover, issuers, publication, requests,
+};
 use crate::http::{self, Admin};
 use crate::issuers::{Issuers, Publishers};
 use crate::lease::{Candidate, Leadership, Lost};
@@ -365,8 +367,12 @@ fn act(tasks: &mut Tasks, streams: Streams, context: &Arc<Context>, stopped: &wa
         requests::in_namespace(streams.relabelled, Arc::clone(context)),
     );
     let requests = from_the_start(&context.requests, streams.requests);
-    let run = requests::run(requests, woken, Arc::clone(context), stop_signal(stopped));
-    tasks.spawn(run.map(|()| "controller of CertificateRequests"));
+    let (context, stop) = (Arc::clone(context), stop_signal(stopped));
+    tasks.spawn(async move {
+        handover::catch_up(&context).await;
+        requests::run(requests, woken, context, stop).await;
+        "controller of CertificateRequests"
+    });
 }
 
 /// A channel as the controllers take it.

@@ -131,7 +131,8 @@ fn still_wanted(
     Ok(())
 }
 
-fn is_there(request: &CertificateRequest, context: &Context) -> bool {
+/// Whether our store holds this very request.
+pub(super) fn is_there(request: &CertificateRequest, context: &Context) -> bool {
     let current = context.requests.get(&ObjectRef::from_obj(request));
     current.is_some_and(|current| current.uid() == request.uid())
 }

@@ -15,6 +15,7 @@ pub fn add(suite: &mut Suite) {
     suite.add("a leader that is killed under load is followed when its lease runs out", killed);
     suite.add("a leader that was paused for 30 s signs and writes nothing when it wakes, and ends", paused);
     suite.add("a leader that cannot renew its lease ends, and one leads when the API server is back", cut_off);
+    suite.add("what a leader wrote last is not signed again by one whose watch has not shown it", behind);
     suite.add("of four that stand for election never two act", four);
 }
 
@@ -31,15 +32,16 @@ fn standing_for_election(options: &mut ControllerOptions) {
 async fn two(world: &World) -> anyhow::Result<(Controller, Controller)> {
     let first = world.controller(standing_for_election).await?;
     leads(&first, SOON).await?;
-    let second = another(world).await?;
+    let second = another(world, None).await?;
     Ok((first, second))
 }
 
-/// One more, which is ready and stands by.
-async fn another(world: &World) -> anyhow::Result<Controller> {
+/// One more, which is ready and stands by; perhaps with a proxy between it and the API server.
+async fn another(world: &World, api: Option<&Proxy>) -> anyhow::Result<Controller> {
     let options = controller_options(|options| {
         standing_for_election(options);
         options.installed = true;
+        options.via = api.map(|api| api.url().to_owned());
     });
     // It counts as started when /readyz answers 200.
     let one = Controller::start(&world.plane, options).await?;
@@ -218,6 +220,40 @@ async fn cut_off(run: Run) -> Outcome {
     first.start_again().await?;
     ensure!(!is_leader(&first).await?, "it leads beside the other");
     ensure!(world.signs()? == 2);
+    Ok(())
+}
+
+async fn behind(run: Run) -> Outcome {
+    let world = World::start(run, bare()).await?;
+    let vault = Proxy::start(&world.run, world.plane.bao.address()).await?;
+    let api = Proxy::start(&world.run, world.plane.kube.server()).await?;
+    let first = world.controller(standing_for_election).await?;
+    leads(&first, SOON).await?;
+    let second = another(&world, Some(&api)).await?;
+    let issuer = world.ready_issuer_at(vault.url()).await?.issuer_ref;
+    let slow = vault.on(is_sign, Action::Hold);
+    let asked = world.many("web", 8, &issuer).await?;
+    until("the signs are with Vault", 8, || Ok(vault.held())).await?;
+    // Nothing that could be seen tells that the other one has read them too.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    // From now on it sees no change of any request.
+    let blind =
+        api.on(|seen| seen.is("GET", "/certificaterequests?") && seen.path.contains("watch=true"), Action::Hold);
+    api.cut_all();
+    until("its watch is cut off", 1, || Ok(api.held())).await?;
+    slow.remove();
+    vault.release().await?;
+    all_issued(&world, &asked, SOON).await?;
+    first.terminate(Duration::from_secs(30)).await?;
+    leads(&second, SOON).await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    ensure!(world.signs()? == asked.len(), "one sign each, not {}", world.signs()?);
+
+    blind.remove();
+    api.discard();
+    world.approved("after", &issuer).await?.issued(&world, LATER).await?;
+    ensure!(world.signs()? == asked.len() + 1, "{} signs", world.signs()?);
     Ok(())
 }
 
