@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 9] = [
     &["issuance"],
     &["requests"],
     &["clock", "metrics"],
-    &["cluster", "vault"],
+    &["cluster", "lease", "vault"],
     &["issuers"],
     &["controllers"],
     &["cli", "commands", "http", "lib", "main", "telemetry"],

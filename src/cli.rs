@@ -45,6 +45,12 @@ pub struct RunArgs {
     /// The Vault servers that issuers may name, as host, host:port or *.example.com, separated by commas; empty allows all.
     #[arg(long, env = "VMI_ALLOWED_SERVERS", value_name = "HOSTS", default_value = "")]
     pub allowed_servers: AllowedServers,
+    /// Stand for election, so that of several replicas one signs and writes while the others stand by.
+    #[arg(long, env = "VMI_LEADER_ELECTION")]
+    pub leader_election: bool,
+    /// The namespace of the Lease that the leader holds; the controller's own namespace by default.
+    #[arg(long, env = "VMI_LEADER_ELECTION_NAMESPACE", value_name = "NAMESPACE")]
+    pub leader_election_namespace: Option<String>,
     /// How log lines are written.
     #[arg(long, env = "VMI_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,

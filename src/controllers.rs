@@ -2,6 +2,7 @@
 
 pub mod attempts;
 pub mod brakes;
+pub mod handover;
 pub mod issuers;
 pub mod publication;
 pub mod requests;
@@ -18,12 +19,11 @@ use crate::api::config::ReferencedKind;
 use crate::api::{IssuerKey, IssuerKind, ObjectKey};
 use crate::cluster::events::Events;
 use crate::cluster::references::References;
-use crate::cluster::service_accounts::ServiceAccounts;
 use crate::issuance::servers::AllowedServers;
 use crate::issuers::{Issuers, Publishers};
 use crate::metrics::Metrics;
 use crate::requests::certificate_request::CertificateRequest;
-use crate::vault::{PublicRoots, Revocations, VaultSigner};
+use crate::vault::{Common, VaultSigner};
 
 /// What every controller works with.
 pub struct Context {
@@ -35,8 +35,6 @@ pub struct Context {
     pub publishers: Publishers,
     /// The Secrets and ConfigMaps that issuers name.
     pub references: References,
-    /// The tokens of the ServiceAccounts that issuers name.
-    pub accounts: ServiceAccounts,
     /// What is remembered of each request.
     pub attempts: attempts::Attempts,
     /// What is remembered of each Certificate's issuances.
@@ -49,10 +47,8 @@ pub struct Context {
     pub events: Events,
     /// What is counted.
     pub metrics: Metrics,
-    /// The public roots of the container, loaded once.
-    pub roots: PublicRoots,
-    /// The tokens that are being revoked.
-    pub revocations: Revocations,
+    /// Towards Vault: what all issuers have in common.
+    pub vault: Common,
     /// What was set on the command line.
     pub settings: Settings,
     /// True once the process is to end.

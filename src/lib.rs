@@ -21,8 +21,13 @@
 //!
 //! # The layers
 //! The modules stand in the order of reading, and a module uses only those above it: facts ([`x509`]), vocabulary ([`api`]),
-//! decisions ([`issuance`]), translation ([`requests`]), recording ([`metrics`]), edges ([`vault`], [`cluster`]), state
+//! decisions ([`issuance`]), translation ([`requests`]), recording ([`metrics`]), edges ([`cluster`], [`lease`], [`vault`]), state
 //! ([`issuers`]), flow ([`controllers`]), wiring (the rest). The first four are pure: no clock, no network, no tasks.
+//!
+//! # More than one replica
+//! Every replica reads; one acts, the holder of a Lease ([`lease`]). [`commands::run`] starts the two by two functions, and what
+//! stands by keeps its stores up to date. Nothing that acts asks whether it may: the two ways out do, the client of the API server
+//! for everything that is no read ([`cluster::client`]), and the transport to Vault for every call.
 //!
 //! # Where to start
 //! [`controllers::requests`], then [`issuance::verdict`], then [`issuance::signer`].
@@ -39,6 +44,7 @@ pub mod clock;
 pub mod metrics;
 
 pub mod cluster;
+pub mod lease;
 pub mod vault;
 
 pub mod issuers;

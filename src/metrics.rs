@@ -29,6 +29,7 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     issuers: Arc<Issuers>,
+    leader: Gauge,
     pending: Gauge,
     oldest_pending: Gauge<f64, AtomicU64>,
     panics: Counter,
@@ -82,8 +83,13 @@ impl Metrics {
     /// An empty set.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("vault_mesh_issuer");
-        let (issuers, pending, oldest_pending, panics) =
-            (Arc::<Issuers>::default(), Gauge::default(), Gauge::default(), Counter::default());
+        let (issuers, leader, panics) = (Arc::<Issuers>::default(), Gauge::default(), Counter::default());
+        let (pending, oldest_pending) = (Gauge::default(), Gauge::default());
+        registry.register(
+            "leader",
+            "Whether this replica signs and writes: 1 yes, 0 no (it stands by)",
+            leader.clone(),
+        );
         registry.register(
             "requests_pending",
             "Approved requests that wait to be signed, of all issuers",
@@ -101,7 +107,7 @@ impl Metrics {
             panics.clone(),
         );
         registry.register_collector(Box::new(issuers.clone()));
-        Self(Arc::new(Inner { registry, issuers, pending, oldest_pending, panics }))
+        Self(Arc::new(Inner { registry, issuers, leader, pending, oldest_pending, panics }))
     }
 
     /// The current figures as OpenMetrics text (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
@@ -120,6 +126,11 @@ impl Metrics {
     /// Drops the issuer's series.
     pub fn forget(&self, key: &IssuerKey) {
         self.0.issuers.lock().remove(key);
+    }
+
+    /// Whether this replica acts.
+    pub fn set_leader(&self, leads: bool) {
+        self.0.leader.set(i64::from(leads));
     }
 
     /// How many approved requests wait, and how long the oldest one has.
@@ -456,6 +467,9 @@ mod tests {
         let metrics = Metrics::new();
         metrics.set_pending(7, Some(Duration::from_millis(1_500)));
         metrics.panicked();
+        shows(&metrics, "vault_mesh_issuer_leader 0");
+        metrics.set_leader(true);
+        shows(&metrics, "vault_mesh_issuer_leader 1");
         shows(&metrics, "vault_mesh_issuer_requests_pending 7");
         shows(&metrics, "vault_mesh_issuer_oldest_pending_request_age_seconds 1.5");
         shows(&metrics, "vault_mesh_issuer_panics_total 1");

@@ -19,5 +19,22 @@ pub mod transport;
 mod fake;
 
 pub use revocation::Revocations;
+
 pub use signer::VaultSigner;
 pub use tls::PublicRoots;
+
+use crate::cluster::service_accounts::ServiceAccounts;
+use crate::lease::Leadership;
+
+/// What the signers of one process have in common.
+#[derive(Clone)]
+pub struct Common {
+    /// The public roots of the container, loaded once.
+    pub roots: PublicRoots,
+    /// Tokens of ServiceAccounts, for logins.
+    pub accounts: ServiceAccounts,
+    /// Nothing leaves for Vault from a replica that does not lead.
+    pub leadership: Leadership,
+    /// The tokens that nobody needs any more.
+    pub revocations: Revocations,
+}

@@ -1,22 +1,21 @@
 //! `vault-mesh-issuer run`: builds everything and lets it run. What reads (`read`) and what acts (`act`) are started by two
-//! functions, so that a lease can stand between them.
+//! functions; where there is an election, its outcome stands between them (`stand_by`).
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use futures::channel::oneshot;
 use futures::stream::BoxStream;
-use futures::{FutureExt as _, StreamExt as _};
-use kube::config::Kubeconfig;
+use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Store, store};
 use kube::runtime::watcher;
 use kube::runtime::{WatchStreamExt as _, predicates};
-use kube::{Client, Config};
+use kube::{Client, Config, Resource};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -24,16 +23,20 @@ use tracing::{info, warn};
 use crate::api::{IssuerKey, IssuerKind, VaultMeshClusterIssuer, VaultMeshIssuer};
 use crate::cli::RunArgs;
 use crate::clock;
+use crate::cluster::client::{client, cluster_config};
 use crate::cluster::events::Events;
 use crate::cluster::references::References;
 use crate::cluster::service_accounts::ServiceAccounts;
 use crate::controllers::watches::{self, Gone, Namespace};
-use crate::controllers::{Context, Settings, Wake, attempts::Attempts, brakes::Brakes, issuers, publication, requests};
+use crate::controllers::{
+    Context, Settings, Wake, attempts::Attempts, brakes::Brakes, handover, issuers, publication, requests,
+};
 use crate::http::{self, Admin};
 use crate::issuers::{Issuers, Publishers};
+use crate::lease::{Candidate, Leadership, Lost};
 use crate::metrics::Metrics;
 use crate::requests::certificate_request::CertificateRequest;
-use crate::vault::{PublicRoots, Revocations};
+use crate::vault::{Common, PublicRoots, Revocations};
 
 /// How long signs under way may take after SIGTERM; Kubernetes' own patience (40 s in the chart) is a little longer.
 const LAST_SIGNS: Duration = Duration::from_secs(30);
@@ -44,67 +47,118 @@ const LAST_REVOCATIONS: Duration = Duration::from_secs(3);
 /// What a running task is, for the message when it ends and must not.
 type Tasks = JoinSet<&'static str>;
 
-/// Runs until SIGTERM or SIGINT, or until something that must not end has ended.
+/// Runs until SIGTERM or SIGINT, or until something that must not end has ended, the lease included.
 ///
 /// # Errors
 /// What could not be built, or what ended.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut asked_to_end = Signals::listen()?;
     let address = args.http_address;
     let listener = TcpListener::bind(address).await.with_context(|| format!("--http-address {address}"))?;
+    let leadership = if args.leader_election { Leadership::none_yet() } else { Leadership::sole() };
     let config = cluster_config().await?;
+    let client = client(config.clone(), &leadership)?;
+    let mut seat = Seat::new(&client, &args, &leadership)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = Tasks::new();
 
-    let (context, stores, inbox) = build(config, &args, stopped.clone())?;
-    let (streams, shown) = read(&context, stores);
+    let (context, stores, inbox) = build(client, config, leadership, &args, stopped.clone())?;
+    let (mut streams, shown) = read(&context, stores, inbox);
     serve(&mut tasks, listener, &context, shown, &stopped);
-    act(&mut tasks, streams, inbox, &context, &stopped);
+    tokio::select! {
+        () = seat.taken() => act(&mut tasks, streams, &context, &stopped),
+        () = asked_to_end.come() => return Ok(()),
+        Some(ended) = tasks.join_next() => return Err(ended_by_itself(ended)),
+        what = stand_by(&mut streams) => bail!("the {what} ended by itself; a restart begins anew"),
+    }
 
     let ended = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        ended = tasks.join_next() => ended,
+        () = asked_to_end.come() => None,
+        Some(ended) = tasks.join_next() => Some(ended_by_itself(ended)),
+        lost = seat.lost() => return Err(lost.into()),
     };
-    match ended {
-        None => {}
-        Some(Ok(what)) => bail!("the {what} ended by itself; a restart begins anew"),
-        Some(Err(error)) => bail!("a task broke: {error}"),
+    if ended.is_none() {
+        info!("stopping: no new signs, those under way have {} s", LAST_SIGNS.as_secs());
+        stop.send_replace(true);
+        let last_signs = async { while tasks.join_next().await.is_some() {} };
+        tokio::select! {
+            drained = tokio::time::timeout(LAST_SIGNS, last_signs) => if drained.is_err() {
+                info!("some signs did not end in time and are abandoned; their requests stay Pending");
+            },
+            lost = seat.lost() => return Err(lost.into()),
+        }
     }
-    info!("stopping: no new signs, those under way have {} s", LAST_SIGNS.as_secs());
-    stop.send_replace(true);
-    let drained = tokio::time::timeout(LAST_SIGNS, async { while tasks.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
-        info!("some signs did not end in time and are abandoned; their requests stay Pending");
-    }
+    // Whoever comes next may act at once: nothing of ours is under way any more.
+    tasks.shutdown().await;
     context.issuers.forget_all();
-    context.revocations.finish(LAST_REVOCATIONS).await;
-    Ok(())
+    context.vault.revocations.finish(LAST_REVOCATIONS).await;
+    seat.given_up().await;
+    ended.map_or(Ok(()), Err)
 }
 
-/// The way to the cluster that kubectl would find.
-async fn cluster_config() -> anyhow::Result<Config> {
-    let mut config = Config::infer().await.context("no cluster found: neither KUBECONFIG nor a ServiceAccount")?;
-    // The proxy variables are for Vault; kube would take HTTPS_PROXY for the API server too. A proxy that the kubeconfig itself
-    // names stays, and is refused in kube's words: this program is not built to reach an API server through one.
-    config.proxy_url =
-        Kubeconfig::read().ok().and_then(|kubeconfig| named_proxy(&kubeconfig)).and_then(|url| url.parse().ok());
-    Ok(config)
+fn ended_by_itself(ended: Result<&'static str, tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(what) => anyhow!("the {what} ended by itself; a restart begins anew"),
+        Err(error) => anyhow!("a task broke: {error}"),
+    }
 }
 
-/// The proxy of the current context's cluster.
-fn named_proxy(kubeconfig: &Kubeconfig) -> Option<String> {
-    let current = kubeconfig.current_context.as_ref()?;
-    let context = kubeconfig.contexts.iter().find(|context| context.name == *current)?.context.as_ref()?;
-    let cluster = kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster)?;
-    cluster.cluster.as_ref()?.proxy_url.clone()
+/// SIGTERM and SIGINT.
+struct Signals(Signal, Signal);
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        Ok(Self(terminate, signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?))
+    }
+
+    /// One of them has come.
+    async fn come(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
 }
 
-/// The namespace of the pod that we run in, where every container finds it.
-fn own_namespace() -> Option<String> {
-    let namespace = Config::incluster().ok()?.default_namespace;
-    (!namespace.is_empty()).then_some(namespace)
+/// The place of the one who acts. Without an election it is ours from the start to the end.
+struct Seat(Option<Candidate>);
+
+impl Seat {
+    fn new(client: &Client, args: &RunArgs, leadership: &Leadership) -> anyhow::Result<Self> {
+        if !args.leader_election {
+            return Ok(Self(None));
+        }
+        let namespace = namespace(args.leader_election_namespace.as_deref(), "--leader-election-namespace")?;
+        Ok(Self(Some(Candidate::new(client.clone(), &namespace, leadership.clone()))))
+    }
+
+    async fn taken(&mut self) {
+        if let Some(candidate) = &mut self.0 {
+            candidate.lead().await;
+        }
+    }
+
+    async fn lost(&mut self) -> Lost {
+        match &mut self.0 {
+            Some(candidate) => candidate.keep().await,
+            None => futures::future::pending().await,
+        }
+    }
+
+    async fn given_up(self) {
+        if let Some(candidate) = self.0 {
+            candidate.release().await;
+        }
+    }
+}
+
+/// What a flag names, or the namespace of the pod that we run in, where every container finds it.
+fn namespace(named: Option<&str>, flag: &str) -> anyhow::Result<String> {
+    let own = || Config::incluster().ok().map(|config| config.default_namespace);
+    let namespace = named.map(str::to_owned).filter(|name| !name.is_empty()).or_else(own);
+    let namespace = namespace.filter(|name| !name.is_empty());
+    namespace.with_context(|| format!("set {flag}: the controller's own namespace is not known"))
 }
 
 /// The stores' writing halves.
@@ -121,39 +175,32 @@ struct Inbox {
 }
 
 fn build(
+    client: Client,
     config: Config,
+    leadership: Leadership,
     args: &RunArgs,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<(Arc<Context>, Stores, Inbox)> {
-    let named = args.cluster_resource_namespace.as_ref().filter(|namespace| !namespace.is_empty());
-    let namespace = match named {
-        Some(namespace) => namespace.clone(),
-        None => {
-            own_namespace().context("set --cluster-resource-namespace: the controller's own namespace is not known")?
-        }
-    };
+    let namespace = namespace(args.cluster_resource_namespace.as_deref(), "--cluster-resource-namespace")?;
     let (requests, requests_writer) = store::<CertificateRequest>();
     let (namespaces, namespaces_writer) = store::<Namespace>();
-    let unusable = "cannot make a client from this cluster configuration";
-    let client = Client::try_from(config.clone()).context(unusable)?;
-    let accounts = ServiceAccounts::new(client.clone(), config).context(unusable)?;
+    let accounts = ServiceAccounts::new(client.clone(), config).context("cannot make a client without credentials")?;
     let (references, changed_material) = References::start(client.clone());
     let (look_at, looks) = mpsc::unbounded_channel();
     let (wake, wakes) = mpsc::unbounded_channel();
+    let vault = Common { roots: PublicRoots::load(), accounts, leadership, revocations: Revocations::default() };
     let context = Context {
         events: Events::start(client.clone()),
         client,
         issuers: Issuers::default(),
         publishers: Publishers::default(),
         references,
-        accounts,
         attempts: Attempts::default(),
         brakes: Brakes::default(),
         requests,
         namespaces,
         metrics: Metrics::new(),
-        roots: PublicRoots::load(),
-        revocations: Revocations::default(),
+        vault,
         settings: Settings {
             cluster_resource_namespace: namespace,
             signs_per_issuer: args.signs_per_issuer,
@@ -164,22 +211,28 @@ fn build(
         stopped,
     };
     let stores = Stores { requests: requests_writer, namespaces: namespaces_writer };
-    Ok((Arc::new(context), stores, Inbox { look_at: looks, changed_material, wake: wakes }))
+    let inbox = Inbox { look_at: looks, changed_material, wake: wakes };
+    Ok((Arc::new(context), stores, inbox))
 }
+
+/// What a watch shows, once the store holds it.
+type Read<K> = BoxStream<'static, watcher::Result<K>>;
 
 /// What has been read, for those who act on it.
 struct Streams {
-    requests: BoxStream<'static, watcher::Result<CertificateRequest>>,
+    requests: Read<CertificateRequest>,
     relabelled: BoxStream<'static, String>,
-    namespaced: (Store<VaultMeshIssuer>, BoxStream<'static, watcher::Result<VaultMeshIssuer>>),
-    cluster: (Store<VaultMeshClusterIssuer>, BoxStream<'static, watcher::Result<VaultMeshClusterIssuer>>),
+    namespaced: (Store<VaultMeshIssuer>, Read<VaultMeshIssuer>),
+    cluster: (Store<VaultMeshClusterIssuer>, Read<VaultMeshClusterIssuer>),
+    look_at: BoxStream<'static, IssuerKey>,
+    wake: BoxStream<'static, Wake>,
 }
 
 /// Each watch tells here that it has shown everything that was there.
 type Shown = Vec<oneshot::Receiver<()>>;
 
 /// Starts what reads: the four watches, into their stores.
-fn read(context: &Arc<Context>, stores: Stores) -> (Streams, Shown) {
+fn read(context: &Arc<Context>, stores: Stores, inbox: Inbox) -> (Streams, Shown) {
     let (mut shown, mut tell) = (Shown::new(), Vec::new());
     for _ in 0..4 {
         let (sender, receiver) = oneshot::channel();
@@ -208,14 +261,13 @@ fn read(context: &Arc<Context>, stores: Stores) -> (Streams, Shown) {
         relabelled: relabelled.boxed(),
         namespaced: read_issuers(context, tell.next()),
         cluster: read_issuers(context, tell.next()),
+        look_at: futures::stream::select(received(inbox.look_at), received(inbox.changed_material)).boxed(),
+        wake: received(inbox.wake),
     };
     (streams, shown)
 }
 
-fn read_issuers<K: issuers::Issuer>(
-    context: &Arc<Context>,
-    shown: Option<oneshot::Sender<()>>,
-) -> (Store<K>, BoxStream<'static, watcher::Result<K>>) {
+fn read_issuers<K: issuers::Issuer>(context: &Arc<Context>, shown: Option<oneshot::Sender<()>>) -> (Store<K>, Read<K>) {
     let (reader, writer) = store::<K>();
     let (expectant, forgetful) = (Arc::clone(context), Arc::clone(context));
     let events = watches::issuers::<K>(context.client.clone()).inspect(move |event| {
@@ -241,6 +293,7 @@ fn serve(
     let refresh = Arc::new(move || {
         let (count, oldest) = counted.attempts.pending(clock::now());
         counted.metrics.set_pending(count, oldest);
+        counted.metrics.set_leader(counted.vault.leadership.holds());
     });
     let admin = Admin { metrics: context.metrics.clone(), refresh, synced: is_ready };
     let stop = stop_signal(stopped);
@@ -263,12 +316,42 @@ fn serve(
     });
 }
 
+/// Keeps the stores up to date while another replica acts; a watch that nobody polls stands still. What wakes the controllers
+/// is dropped: they will begin with everything that the stores hold. Ends with what must not end, and says what that was.
+async fn stand_by(streams: &mut Streams) -> &'static str {
+    tokio::select! {
+        what = kept(&mut streams.requests, "watch of CertificateRequests") => what,
+        what = kept(&mut streams.namespaced.1, "watch of VaultMeshIssuers") => what,
+        what = kept(&mut streams.cluster.1, "watch of VaultMeshClusterIssuers") => what,
+        () = dropped(&mut streams.relabelled) => "watch of namespaces",
+        () = dropped(&mut streams.look_at) => "sorting of woken issuers",
+        () = dropped(&mut streams.wake) => "sorting of woken requests",
+    }
+}
+
+async fn kept<K>(watched: &mut Read<K>, what: &'static str) -> &'static str {
+    dropped(&mut watched.inspect_err(|error| warn!("{what}: {error}"))).await;
+    what
+}
+
+async fn dropped<T>(stream: &mut (impl Stream<Item = T> + Unpin)) {
+    while stream.next().await.is_some() {}
+}
+
+/// What the store holds already, and then what comes: what was shown while another replica acted is not shown again.
+fn from_the_start<K>(store: &Store<K>, watched: Read<K>) -> Read<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let held = store.state().into_iter().map(|object| Ok(K::clone(&object)));
+    futures::stream::iter(held).chain(watched).boxed()
+}
+
 /// Starts what acts: checks, signs, writes, events.
-fn act(tasks: &mut Tasks, streams: Streams, inbox: Inbox, context: &Arc<Context>, stopped: &watch::Receiver<bool>) {
+fn act(tasks: &mut Tasks, streams: Streams, context: &Arc<Context>, stopped: &watch::Receiver<bool>) {
     let (to_namespaced, namespaced) = futures::channel::mpsc::unbounded();
     let (to_cluster, cluster) = futures::channel::mpsc::unbounded();
-    let looks = futures::stream::select(received(inbox.look_at), received(inbox.changed_material));
-    let sort = looks.take_until(stop_signal(stopped)).for_each(move |key| {
+    let sort = streams.look_at.take_until(stop_signal(stopped)).for_each(move |key| {
         let receiver = match key.kind {
             IssuerKind::Namespaced => &to_namespaced,
             IssuerKind::Cluster => &to_cluster,
@@ -280,18 +363,25 @@ fn act(tasks: &mut Tasks, streams: Streams, inbox: Inbox, context: &Arc<Context>
     tasks.spawn(sort.map(|()| "sorting of woken issuers"));
 
     let (store, stream) = streams.namespaced;
+    let stream = from_the_start(&store, stream);
     let run = issuers::run(stream, store, namespaced, Arc::clone(context), stop_signal(stopped));
     tasks.spawn(run.map(|()| "controller of VaultMeshIssuers"));
     let (store, stream) = streams.cluster;
+    let stream = from_the_start(&store, stream);
     let run = issuers::run(stream, store, cluster, Arc::clone(context), stop_signal(stopped));
     tasks.spawn(run.map(|()| "controller of VaultMeshClusterIssuers"));
 
     let woken = futures::stream::select(
-        requests::waiting_for(received(inbox.wake), Arc::clone(context)),
+        requests::waiting_for(streams.wake, Arc::clone(context)),
         requests::in_namespace(streams.relabelled, Arc::clone(context)),
     );
-    let run = requests::run(streams.requests, woken, Arc::clone(context), stop_signal(stopped));
-    tasks.spawn(run.map(|()| "controller of CertificateRequests"));
+    let requests = from_the_start(&context.requests, streams.requests);
+    let (context, stop) = (Arc::clone(context), stop_signal(stopped));
+    tasks.spawn(async move {
+        handover::catch_up(&context).await;
+        requests::run(requests, woken, context, stop).await;
+        "controller of CertificateRequests"
+    });
 }
 
 /// A channel as the controllers take it.

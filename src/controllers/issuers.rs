@@ -183,9 +183,7 @@ fn settle<K: Issuer>(issuer: &K, key: &IssuerKey, context: &Context) -> Result<A
             sources => Some(Anchors::configured(sources, clock::now())?),
         };
         let metrics = context.metrics.issuer(key);
-        let (accounts, revocations) = (&context.accounts, context.revocations.clone());
-        let signer =
-            VaultSigner::new(&origin.config, &material, &context.roots, accounts, metrics.clone(), revocations)?;
+        let signer = VaultSigner::new(&origin.config, &material, &context.vault, metrics.clone())?;
         let record = Record::of(issuer.issuer_status(), issuer.meta().generation, annotation(issuer));
         Ok(Live::new(origin.clone(), configured, record, signer, context.settings.signs_per_issuer, metrics))
     })

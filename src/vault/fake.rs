@@ -9,11 +9,13 @@ use secrecy::SecretString;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::{Common, PublicRoots, Revocations};
 use crate::api::IssuerConfig;
 use crate::api::auth::Credentials;
 use crate::api::material::Material;
 use crate::api::{IssuerKey, IssuerKind};
 use crate::cluster::service_accounts::ServiceAccounts;
+use crate::lease::Leadership;
 
 /// One call, as it arrived.
 #[derive(Clone, Default)]
@@ -184,14 +186,15 @@ pub fn metrics() -> crate::metrics::IssuerMetrics {
     crate::metrics::Metrics::new().issuer(&key())
 }
 
-/// The ServiceAccounts of an API server that does not answer.
-pub fn accounts() -> ServiceAccounts {
-    accounts_at("http://127.0.0.1:9")
+/// What signers have in common, with an API server that does not answer.
+pub fn common() -> Common {
+    common_at("http://127.0.0.1:9")
 }
 
-/// Those of this one.
-pub fn accounts_at(api_server: &str) -> ServiceAccounts {
+/// The same with this API server.
+pub fn common_at(api_server: &str) -> Common {
     let config = kube::Config::new(api_server.parse().expect("this is a URL"));
     let client = kube::Client::try_from(config.clone()).expect("a client is made");
-    ServiceAccounts::new(client, config).expect("a client is made")
+    let accounts = ServiceAccounts::new(client, config).expect("a client is made");
+    Common { roots: PublicRoots::none(), accounts, leadership: Leadership::sole(), revocations: Revocations::default() }
 }

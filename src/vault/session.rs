@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 use tracing::debug;
 
+use super::Common;
 use super::endpoints::{self, RenewSelf, RevokeSelf};
 use super::envelope::{self, Described, Envelope};
 use super::revocation::Revocations;
@@ -19,7 +20,7 @@ use super::token::{Standing, Token};
 use super::transport::{Transport, TransportError};
 use crate::api::auth::{Credentials, Login};
 use crate::clock;
-use crate::cluster::service_accounts::{Account, ServiceAccounts};
+use crate::cluster::service_accounts::Account;
 use crate::issuance::signer::SignError;
 use crate::metrics::IssuerMetrics;
 
@@ -77,21 +78,16 @@ enum Purpose {
 
 impl Session {
     /// A session that has not begun: the first call logs in.
-    pub fn new(
-        transport: Transport,
-        credentials: Credentials,
-        accounts: &ServiceAccounts,
-        metrics: IssuerMetrics,
-        revocations: Revocations,
-    ) -> Self {
+    pub fn new(transport: Transport, credentials: Credentials, common: &Common, metrics: IssuerMetrics) -> Self {
         let account = match &credentials {
             Credentials::Token(_) => None,
-            Credentials::Login(login) => login.requested.clone().map(|wanted| accounts.account(wanted)),
+            Credentials::Login(login) => login.requested.clone().map(|wanted| common.accounts.account(wanted)),
         };
         // What was known of a former session's token is over.
         metrics.token_not_after(None);
         let (transport, state, ended) = (Arc::new(transport), Mutex::default(), AtomicU64::new(0));
         let (described, leased) = (AtomicBool::new(false), AtomicBool::new(false));
+        let revocations = common.revocations.clone();
         Self { transport, credentials, account, metrics, revocations, state, ended, described, leased }
     }
 

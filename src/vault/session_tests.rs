@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::super::fake::{self, Call, Fake, Reply, refusal};
 use super::super::tls::PublicRoots;
 use super::*;
+use crate::lease::Leadership;
 
 /// Past two thirds of a lease of six seconds, and far from its end.
 const AGED: Duration = Duration::from_millis(4_200);
@@ -13,8 +14,9 @@ const POLICY: &str = "1 error occurred:\n\t* permission denied\n\n";
 fn session(fake: &Fake, credentials: Credentials) -> Session {
     let material = fake::material(credentials);
     let transport =
-        Transport::new(&fake::config(&fake.url, |_| ()), &material, &PublicRoots::none()).expect("a usable server");
-    Session::new(transport, material.credentials, &fake::accounts(), fake::metrics(), Revocations::default())
+        Transport::new(&fake::config(&fake.url, |_| ()), &material, &PublicRoots::none(), Leadership::sole())
+            .expect("a usable server");
+    Session::new(transport, material.credentials, &fake::common(), fake::metrics())
 }
 
 /// A login's or a renewal's answer.

@@ -8,18 +8,16 @@ use http::Response;
 use rustify::endpoint::Endpoint;
 use tracing::warn;
 
+use super::Common;
 use super::answer;
 use super::endpoints::{self, ListIssuers, ReadChain, ReadIssuer, SignCsr};
 use super::envelope::Envelope;
-use super::revocation::Revocations;
 use super::session::{Held, Session};
 use super::table::{Heard, Meaning};
-use super::tls::PublicRoots;
 use super::transport::{Transport, TransportError};
 use crate::api::config::IssuerConfig;
 use crate::api::material::Material;
 use crate::api::vault_path::SignPath;
-use crate::cluster::service_accounts::ServiceAccounts;
 use crate::issuance::signer::{
     Answer, Fact, Fault, Mistrust, Observation, Outage, Probe, Refusal, Shown, SignError, Signer, SigningRequest,
 };
@@ -47,13 +45,11 @@ impl VaultSigner {
     pub fn new(
         config: &IssuerConfig,
         material: &Material,
-        roots: &PublicRoots,
-        accounts: &ServiceAccounts,
+        common: &Common,
         metrics: IssuerMetrics,
-        revocations: Revocations,
     ) -> Result<Self, Fault> {
-        let transport = Transport::new(config, material, roots)?;
-        let session = Session::new(transport, material.credentials.clone(), accounts, metrics, revocations);
+        let transport = Transport::new(config, material, &common.roots, common.leadership.clone())?;
+        let session = Session::new(transport, material.credentials.clone(), common, metrics);
         Ok(Self { session, path: config.vault.path.clone(), discovers: material.anchors.is_empty() })
     }
 }

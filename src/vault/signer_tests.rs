@@ -43,15 +43,8 @@ fn certificate() -> Reply {
 
 fn signer_of(fake: &Fake, credentials: Credentials) -> VaultSigner {
     let config = config(&fake.url, |_| ());
-    VaultSigner::new(
-        &config,
-        &fake::material(credentials),
-        &PublicRoots::none(),
-        &fake::accounts(),
-        fake::metrics(),
-        Revocations::default(),
-    )
-    .expect("the test's issuer is usable")
+    VaultSigner::new(&config, &fake::material(credentials), &fake::common(), fake::metrics())
+        .expect("the test's issuer is usable")
 }
 
 /// A Vault that logs in with tokens `t-1`, `t-2`, … and answers every other call by `answer`.
@@ -207,15 +200,8 @@ async fn the_end_of_a_static_token_is_read_once_and_announced() {
     let fake = Fake::start(answer).await;
     let (metrics, key) = (Metrics::new(), IssuerKey::new(IssuerKind::Namespaced, "ns", "issuer"));
     let material = fake::material(Credentials::Token(SecretString::from("hvs.static")));
-    let signer = VaultSigner::new(
-        &config(&fake.url, |_| ()),
-        &material,
-        &PublicRoots::none(),
-        &fake::accounts(),
-        metrics.issuer(&key),
-        Revocations::default(),
-    )
-    .expect("usable");
+    let signer =
+        VaultSigner::new(&config(&fake.url, |_| ()), &material, &fake::common(), metrics.issuer(&key)).expect("usable");
     for _ in 0..2 {
         let seen = signer.check(Probe::Ask).await;
         assert!(matches!((&seen.login, &seen.signing), (Fact::Yes(()), Fact::Yes(()))), "{seen:?}");
@@ -376,14 +362,7 @@ async fn where_anchors_are_configured_nobody_is_asked_for_others() {
     let (fake, _) = listing(|_| None).await;
     let mut material = fake::material(fake::app_role());
     material.anchors = vec![found("spec.trust.anchors[0].pem", None, pem("root").into_bytes())];
-    let signer = VaultSigner::new(
-        &config(&fake.url, |_| ()),
-        &material,
-        &PublicRoots::none(),
-        &fake::accounts(),
-        fake::metrics(),
-        Revocations::default(),
-    );
+    let signer = VaultSigner::new(&config(&fake.url, |_| ()), &material, &fake::common(), fake::metrics());
     shows(&signer.expect("usable").check(Probe::Skip).await, (1, false));
 }
 
@@ -444,15 +423,8 @@ async fn a_base_path_and_a_namespace_are_kept() {
         vault["namespace"] = "team/a".into();
         vault["path"] = "a/b/issuer/blue/sign/web".into();
     });
-    let signer = VaultSigner::new(
-        &config,
-        &fake::material(fake::app_role()),
-        &PublicRoots::none(),
-        &fake::accounts(),
-        fake::metrics(),
-        Revocations::default(),
-    )
-    .expect("usable");
+    let signer =
+        VaultSigner::new(&config, &fake::material(fake::app_role()), &fake::common(), fake::metrics()).expect("usable");
     assert!(signer.sign(&request("a/b/issuer/blue/sign/web", &[], None)).await.is_ok());
     let calls = fake.calls();
     assert_eq!(calls[0].line, "POST /base/v1/auth/approle/login");
@@ -471,14 +443,7 @@ async fn a_refused_connection_and_an_unknown_name_are_told_apart() {
         ("http://no-such-host.invalid:8200".to_owned(), "name not found"),
     ] {
         let config = config(&server, |_| ());
-        let signer = VaultSigner::new(
-            &config,
-            &fake::material(fake::app_role()),
-            &PublicRoots::none(),
-            &fake::accounts(),
-            fake::metrics(),
-            Revocations::default(),
-        );
+        let signer = VaultSigner::new(&config, &fake::material(fake::app_role()), &fake::common(), fake::metrics());
         let error = signer.expect("usable").sign(&csr()).await.expect_err("nobody is there");
         assert!(
             matches!(&error, SignError::Transient(Outage::Unreachable { class, .. }) if *class == expected),
@@ -511,15 +476,8 @@ async fn a_requested_token_is_sent_with_its_login_and_shown_in_no_text() {
     for method in ["kubernetes", "jwt"] {
         let material = fake::material(requested(method));
         let config = config(&fake.url, |_| ());
-        let accounts = fake::accounts_at(&api_server.url);
-        let signer = VaultSigner::new(
-            &config,
-            &material,
-            &PublicRoots::none(),
-            &accounts,
-            fake::metrics(),
-            Revocations::default(),
-        );
+        let common = fake::common_at(&api_server.url);
+        let signer = VaultSigner::new(&config, &material, &common, fake::metrics());
         let error = signer.expect("usable").sign(&csr()).await.expect_err("the login is refused");
         assert!(error.to_string().contains("[redacted]") && !error.to_string().contains("minted"), "{error}");
         let call = fake.calls().pop().expect("there was a call");
@@ -532,9 +490,8 @@ async fn a_requested_token_is_sent_with_its_login_and_shown_in_no_text() {
 async fn without_a_token_of_the_cluster_vault_is_not_asked() {
     let fake = Fake::start(|_| refusal(500, "nobody should ask")).await;
     let (config, material) = (config(&fake.url, |_| ()), fake::material(requested("jwt")));
-    let accounts = fake::accounts_at("http://127.0.0.1:9");
-    let signer =
-        VaultSigner::new(&config, &material, &PublicRoots::none(), &accounts, fake::metrics(), Revocations::default());
+    let common = fake::common_at("http://127.0.0.1:9");
+    let signer = VaultSigner::new(&config, &material, &common, fake::metrics());
     let error = signer.expect("usable").sign(&csr()).await.expect_err("there is no API server");
     assert!(matches!(&error, SignError::Transient(Outage::NoAccountToken { .. })), "{error:?}");
     assert!(error.to_string().contains("ServiceAccount ns/login"), "{error}");
@@ -547,15 +504,7 @@ async fn https_to_a_plain_server_says_so() {
     let config = config(&fake.url.replace("http://", "https://"), |_| ());
     let mut material = fake::material(fake::app_role());
     material.server_ca = Some(found("spec.vault.caBundle", None, pem("ca").into_bytes()));
-    let signer = VaultSigner::new(
-        &config,
-        &material,
-        &PublicRoots::none(),
-        &fake::accounts(),
-        fake::metrics(),
-        Revocations::default(),
-    )
-    .expect("usable");
+    let signer = VaultSigner::new(&config, &material, &fake::common(), fake::metrics()).expect("usable");
     let error = signer.sign(&csr()).await.expect_err("the server speaks plain http");
     assert!(error.to_string().contains("must begin with http://"), "{error}");
 }
@@ -576,14 +525,7 @@ fn unusable(edit: impl FnOnce(&mut Value), bytes: impl FnOnce(&mut Material), fi
     let config = config("https://vault.example:8200", edit);
     let mut material = fake::material(fake::app_role());
     bytes(&mut material);
-    let result = VaultSigner::new(
-        &config,
-        &material,
-        &PublicRoots::none(),
-        &fake::accounts(),
-        fake::metrics(),
-        Revocations::default(),
-    );
+    let result = VaultSigner::new(&config, &material, &fake::common(), fake::metrics());
     let error = result.err().expect("the material is unusable").to_string();
     assert!(error.starts_with(field), "{error}");
 }

@@ -22,6 +22,7 @@ use crate::api::config::{IssuerConfig, VaultTarget};
 use crate::api::material::Material;
 use crate::clock;
 use crate::issuance::signer::{Fault, Outage};
+use crate::lease::Leadership;
 
 /// A black-holed server holds a turn no longer than this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,6 +42,7 @@ pub struct Transport {
     /// The `Host` header, where it is not the URL's.
     host: Option<HeaderValue>,
     namespace: Option<HeaderValue>,
+    leadership: Leadership,
 }
 
 /// Why a call gave no answer.
@@ -62,7 +64,12 @@ impl Transport {
     ///
     /// # Errors
     /// The field of the spec, or the object it names, that cannot be used.
-    pub fn new(config: &IssuerConfig, material: &Material, roots: &PublicRoots) -> Result<Self, Fault> {
+    pub fn new(
+        config: &IssuerConfig,
+        material: &Material,
+        roots: &PublicRoots,
+        leadership: Leadership,
+    ) -> Result<Self, Fault> {
         let target = &config.vault;
         let uri: Uri = target.server.parse().map_err(|_| spec("spec.vault.server", "is no URL"))?;
         let https = uri.scheme_str() == Some("https");
@@ -90,6 +97,7 @@ impl Transport {
             base: way.base,
             host: way.host,
             namespace: namespace.map_err(|_| spec("spec.vault.namespace", "is no namespace path"))?,
+            leadership,
         })
     }
 
@@ -108,7 +116,12 @@ impl Transport {
         token: Option<&SecretString>,
     ) -> Result<Response<Vec<u8>>, TransportError> {
         let headers = Headers { transport: self, token };
-        let result = endpoint.with_middleware(&headers).exec(self).await;
+        let call = endpoint.with_middleware(&headers);
+        // Nothing goes to Vault from a replica that does not lead, whatever the call is for.
+        let Ok(result) = self.leadership.guard(call.exec(self)).await else {
+            let server = self.peer.authority.clone();
+            return Err(Outage::Interrupted { server, class: "not sent: another replica may lead by now" }.into());
+        };
         match result {
             Ok(result) => Ok(result.response),
             Err(ClientError::GenericError { source }) => Err(source.downcast().unwrap_or_else(|_| self.not_sent())),

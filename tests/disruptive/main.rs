@@ -20,6 +20,7 @@ mod pace;
 mod patience;
 mod peers;
 mod permissions;
+mod replicas;
 mod roots;
 mod settings;
 mod support;
@@ -71,6 +72,7 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     pace::add(&mut suite);
     peers::add(&mut suite);
     permissions::add(&mut suite);
+    replicas::add(&mut suite);
     roots::add(&mut suite);
     settings::add(&mut suite);
     disturbances::add(&mut suite);

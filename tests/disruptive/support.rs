@@ -113,10 +113,12 @@ impl World {
     }
 }
 
-/// How our controller is started here.
+/// How our controller is started here. It is killed and started again so often that it stands for election in the trials of that
+/// only.
 pub fn controller_options(change: impl FnOnce(&mut ControllerOptions)) -> ControllerOptions {
     let mut options = ControllerOptions::new(env!("CARGO_BIN_EXE_vault-mesh-issuer"));
     options.rust_log = Some("debug,hyper_util=info,h2=info,rustls=info,tower=info".to_owned());
+    options.alone = true;
     change(&mut options);
     options
 }

@@ -57,6 +57,7 @@ async fn refused(shared: Arc<Shared>) -> Outcome {
         ("secret.namespaces={mesh}", "secret"),
         ("secrets.namespaces=mesh", "namespaces"),
         ("signsPerIssuer=0", "signsPerIssuer"),
+        ("replicas=0", "replicas"),
         ("logFormat=xml", "logFormat"),
         ("approver.serviceAccount.nam=x", "nam"),
         ("image.pullPolicy=Sometimes", "pullPolicy"),

@@ -9,7 +9,7 @@ use crate::kubectl::{helm, helm_template};
 use crate::programs::project;
 use crate::run::Run;
 
-const NOT_APPLIED: [&str; 3] = ["Deployment", "Service", "NetworkPolicy"];
+const NOT_APPLIED: [&str; 4] = ["Deployment", "PodDisruptionBudget", "Service", "NetworkPolicy"];
 
 /// The objects of our chart.
 #[derive(Clone, Debug)]

@@ -6,6 +6,8 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use crate::chart::Chart;
@@ -33,6 +35,8 @@ pub struct ControllerOptions {
     pub via: Option<String>,
     /// Leave our chart's objects as they are: a second start on the same control plane.
     pub installed: bool,
+    /// Without the chart's leader election: one that is killed and started again need not wait for its own lease to run out.
+    pub alone: bool,
 }
 
 impl ControllerOptions {
@@ -47,6 +51,7 @@ impl ControllerOptions {
             env: Vec::new(),
             via: None,
             installed: false,
+            alone: false,
         }
     }
 }
@@ -62,6 +67,8 @@ pub struct Controller {
     pub account: String,
     /// The API server as its ServiceAccount.
     pub kube: Kube,
+    /// What the API server's audit log calls its token: no other process has the same.
+    pub credential: String,
 }
 
 impl Controller {
@@ -82,14 +89,17 @@ impl Controller {
         }
         let account = chart.account()?.to_owned();
         let folder = run.new_folder("controller")?;
-        let kube = plane.kube.with_token(&plane.kube.token(&namespace, &account, &[]).await?);
+        let token = plane.kube.token(&namespace, &account, &[]).await?;
+        let credential = credential(&token)?;
+        let kube = plane.kube.with_token(&token);
         let seen = match &options.via {
             Some(server) => kube.with_server(server),
             None => kube.clone(),
         };
         let config = seen.kubeconfig(&unique_name(&folder), &namespace)?;
         let address = format!("127.0.0.1:{}", run.port()?);
-        let (args, mut env) = command_line(chart.deployment()?, &namespace, &address)?;
+        let (mut args, mut env) = command_line(chart.deployment()?, &namespace, &address)?;
+        args.retain(|argument| !(options.alone && argument.starts_with("--leader-election")));
         env.push(("KUBECONFIG".into(), config.display().to_string()));
         env.extend(options.rust_log.map(|filter| ("RUST_LOG".into(), filter)));
         env.extend(options.env);
@@ -102,7 +112,7 @@ impl Controller {
             ready: Ready::at(format!("http://{address}/readyz")),
         };
         let client = run.authority().client()?;
-        Ok(Controller { peer: Peer::prepare(run, recipe)?, address, client, namespace, account, kube })
+        Ok(Controller { peer: Peer::prepare(run, recipe)?, address, client, namespace, account, kube, credential })
     }
 
     /// The process.
@@ -196,6 +206,13 @@ fn command_line(deployment: &Value, namespace: &str, address: &str) -> Result<Co
         }
     }
     Ok((args, env))
+}
+
+/// The audit log's name of a ServiceAccount token: its `jti`.
+fn credential(token: &str) -> Result<String> {
+    let claims = token.split('.').nth(1).context("the token is no JWT")?;
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).context("the token's claims")?)?;
+    Ok(format!("JTI={}", claims["jti"].as_str().context("the token has no jti")?))
 }
 
 fn unique_name(folder: &std::path::Path) -> String {

@@ -31,6 +31,8 @@ pub struct KubeCall {
     pub name: String,
     /// Who asked (impersonation included).
     pub user: String,
+    /// Which token they asked with, as [`crate::Controller::credential`] has it.
+    pub credential: String,
     /// Path and query.
     pub uri: String,
     /// HTTP status.
@@ -95,6 +97,7 @@ impl KubeCall {
             namespace: text(&object["namespace"]),
             name: text(&object["name"]),
             user: text(&user["username"]),
+            credential: text(&user["extra"]["authentication.kubernetes.io/credential-id"][0]),
             uri: text(&line["requestURI"]),
             code: line["responseStatus"]["code"].as_u64().unwrap_or_default(),
             forbidden: line["annotations"]["authorization.k8s.io/decision"] == "forbid",
@@ -113,6 +116,11 @@ impl KubeCalls {
     pub fn of(&self, namespace: &str, account: &str) -> KubeCalls {
         let user = format!("system:serviceaccount:{namespace}:{account}");
         self.keep(|call| call.user == user)
+    }
+
+    /// The calls of one process of ours.
+    pub fn with(&self, credential: &str) -> KubeCalls {
+        self.keep(|call| call.credential == credential)
     }
 
     /// The calls that change something.

@@ -112,7 +112,8 @@ async fn measure(run: &Run, program: PathBuf) -> Result<Found> {
     let worked = settled(&controller, "after that work").await?;
 
     // A start reads everything that is there, which a watch never does again.
-    controller.restart().await?;
+    controller.terminate(Duration::from_secs(60)).await?;
+    controller.start_again().await?;
     issuer.ready(Duration::from_secs(60)).await?;
     let restarted = settled(&controller, "started anew beside all of them").await?;
     Ok(Found { idle, busy: worked.max(restarted) })
