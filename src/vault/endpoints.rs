@@ -1,4 +1,5 @@
-//! The endpoints of Vault's API that vaultrs has no type for: what a mount tells about its own certificates to anybody who asks.
+//! The endpoints of Vault's API that vaultrs has no type for: what a mount tells about its own certificates to anybody who asks,
+//! and about its roles to those who may.
 //! Everything else (sign, AppRole login, lookup-self) runs on vaultrs' own types. None of them is ever printed: some hold secrets.
 
 use std::time::Duration;
@@ -39,6 +40,18 @@ pub struct ReadChain {
     /// The PKI mount.
     #[endpoint(skip)]
     pub mount: String,
+}
+
+/// `GET <mount>/roles/<role>`: a role's options; needs `read` on it.
+#[derive(Endpoint)]
+#[endpoint(path = "{self.mount}/roles/{self.role}")]
+pub struct ReadRole {
+    /// The PKI mount.
+    #[endpoint(skip)]
+    pub mount: String,
+    /// The role's name.
+    #[endpoint(skip)]
+    pub role: String,
 }
 
 /// `POST <sign path>`, for every verb that signs a CSR: vaultrs builds the path of one of them only.
