@@ -1,5 +1,6 @@
 //! Decisions: pure functions over data and `now`. Nothing here waits, reads a clock or talks to anybody.
 
+pub mod ageing;
 pub mod authority;
 pub mod brake;
 pub mod breaker;
@@ -13,6 +14,7 @@ pub mod lifetimes;
 pub mod pace;
 pub mod policy;
 pub mod publication;
+pub mod role;
 pub mod servers;
 pub mod signer;
 pub mod spiffe;

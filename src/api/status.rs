@@ -13,7 +13,7 @@ use crate::x509::Certificate;
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct IssuerStatus {
-    /// `Ready`: whether certificates can be signed. `Published`, where spec.trust.publish is set: whether the trust anchors in force stand there. `LifetimeShortened` is there while certificates get less than a third of the lifetime that is asked for, and `TokenExpiring` from 24 h before the end of a static token that no renewal puts off. A message says what is wrong and what to do.
+    /// `Ready`: whether certificates can be signed. `Published`, where spec.trust.publish is set: whether the trust anchors in force stand there. `LifetimeShortened` is there while certificates get less than a third of the lifetime that is asked for, `CAExpiring` while the CA ends before certificates would that are asked for, `TokenExpiring` from 24 h before the end of a static token that no renewal puts off. `RoleSuitsMesh` says whether options of Vault's role refuse what meshes ask for; `Unknown` where the login may not read the role. A message says what is wrong and what to do.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     #[schemars(length(max = 16))]
@@ -60,9 +60,14 @@ impl From<&Certificate> for CertificateStatus {
         Self {
             subject: certificate.subject().chars().take(1_024).collect(),
             sha256: certificate.sha256().to_owned(),
-            not_after: certificate.not_after().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            not_after: day(certificate.not_after()),
         }
     }
+}
+
+/// A moment as statuses and messages have it: RFC 3339, UTC, whole seconds.
+pub fn day(moment: Timestamp) -> String {
+    moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 impl fmt::Display for CertificateStatus {
@@ -74,15 +79,19 @@ impl fmt::Display for CertificateStatus {
     }
 }
 
-/// A condition of status, reason and message; its transition is the one that is written there while its status stays the same.
+/// A condition of status (none: unknown), reason and message; its transition is the one that is written there while its status stays the same.
 pub fn condition(
     type_: &str,
-    (status, reason, message): (bool, &str, String),
+    (status, reason, message): (impl Into<Option<bool>>, &str, String),
     generation: Option<i64>,
     written: Option<&IssuerStatus>,
     now: Timestamp,
 ) -> Condition {
-    let status = if status { "True" } else { "False" };
+    let status = match status.into() {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    };
     let before = written.and_then(|written| written.condition(type_)).filter(|before| before.status == status);
     Condition {
         type_: type_.to_owned(),

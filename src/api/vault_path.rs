@@ -93,6 +93,14 @@ impl SignPath {
         &self.verb
     }
 
+    /// The role below `<mount>/roles/` whose options bound what is signed, if there is one. A CEL role is a program, and has none.
+    pub fn role(&self) -> Option<&str> {
+        match &self.verb {
+            SignVerb::Sign(role) | SignVerb::SignVerbatim(Some(role)) => Some(role),
+            SignVerb::SignVerbatim(None) | SignVerb::SignIntermediate | SignVerb::CelSign(_) => None,
+        }
+    }
+
     /// The path of the same mount and issuer that makes CA certificates.
     #[must_use]
     pub fn for_ca(&self) -> Self {

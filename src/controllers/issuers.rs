@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::Controller;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -23,7 +22,7 @@ use crate::cluster::events::Kind;
 use crate::cluster::status::{WriteError, Written, apply_issuer_status};
 use crate::issuance::changes::changes;
 use crate::issuance::discovery::{self, Record};
-use crate::issuance::health::{ReadyReason, Report};
+use crate::issuance::health::{Report, is_news, is_warning};
 use crate::issuance::publication::Publication;
 use crate::issuance::signer::Fault;
 use crate::issuance::trust::Anchors;
@@ -193,7 +192,7 @@ fn annotation<K: IssuerResource>(issuer: &K) -> Option<&str> {
     issuer.meta().annotations.as_ref()?.get(ACCEPT_ANCHORS).map(String::as_str)
 }
 
-/// Writes the status where it says something new, with an event for each condition that has changed. Returns whether it stands there now.
+/// Writes the status where it says something new, with an event for each condition that is news. Returns whether it stands there now.
 async fn record<K: Issuer>(
     issuer: &K,
     key: &IssuerKey,
@@ -214,8 +213,8 @@ async fn record<K: Issuer>(
     }
     info!(issuer = %key, ready = report.health.ready, reason = report.health.reason.as_str(), "{}", report.health.message);
     for now in &status.conditions {
-        if !before.and_then(|before| before.condition(&now.type_)).is_some_and(|was| is_known(was, now)) {
-            let kind = if is_good(now) { Kind::Normal } else { Kind::Warning };
+        if is_news(before.and_then(|before| before.condition(&now.type_)), now) {
+            let kind = if is_warning(now) { Kind::Warning } else { Kind::Normal };
             context.events.publish(&issuer.object_ref(&()), kind, &now.reason, now.message.clone());
         }
     }
@@ -225,18 +224,6 @@ async fn record<K: Issuer>(
         context.events.publish(&issuer.object_ref(&()), Kind::Change, reason, note);
     }
     Ok(true)
-}
-
-/// Whether it says what is hoped for: some conditions are there only while something is amiss.
-fn is_good(condition: &Condition) -> bool {
-    matches!(condition.type_.as_str(), "Ready" | "Published") && condition.status == "True"
-}
-
-/// Whether a person has heard of it. The reason of a Ready condition may change from check to check, except that a root which
-/// changed must be heard of; that of any other condition changes by somebody's hand.
-fn is_known(was: &Condition, now: &Condition) -> bool {
-    let passing = now.type_ == "Ready" && now.reason != ReadyReason::TrustAnchorsChanged.as_str();
-    was.status == now.status && (passing || was.reason == now.reason)
 }
 
 fn measure(live: &Live<VaultSigner>, report: &Report) {

@@ -107,6 +107,7 @@ impl Admitted<'_> {
             Err(error) => Err(error),
         };
         let signed = if elsewhere { signed.map_err(aside) } else { signed };
+        let signed = signed.map_err(|error| issuer.weigh(error, clock::now()));
         let error = signed.as_ref().err();
         issuer.metrics().signed(outcome(error), started.elapsed());
         if issuer.was_slowed(going, error, clock::now()) {
@@ -115,7 +116,7 @@ impl Admitted<'_> {
         }
         let news = match &signed {
             Ok(_) if elsewhere => issuer.attempted_elsewhere(),
-            Ok(issued) => issuer.attempted(None, clock::now()) | issuer.issued(plan.ttl, issued),
+            Ok(issued) => issuer.attempted(None, clock::now()) | issuer.issued(plan.ttl, issued, clock::now()),
             Err(error) => issuer.attempted(Some(error), clock::now()),
         };
         if news && self.context.look_at.send(self.key.clone()).is_err() {

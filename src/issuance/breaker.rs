@@ -90,6 +90,11 @@ impl Breaker {
         self.next_check = None;
     }
 
+    /// Something is known to happen at this time: the next check is not later.
+    pub fn check_by(&mut self, moment: Timestamp) {
+        self.next_check = self.next_check.map(|next| next.min(moment));
+    }
+
     /// A check ended.
     pub fn checked(&mut self, trouble: Option<&SignError>, sight: Sight, seed: &str, now: Timestamp) {
         self.last_check = Some(now);
@@ -261,6 +266,15 @@ mod tests {
             breaker.checked(Some(&throttled), Sight::Seen, "seed", at(second));
             assert_eq!(breaker.gate(), gate, "{second}");
         }
+    }
+
+    #[test]
+    fn what_is_known_to_come_is_looked_at_when_it_comes() {
+        let mut breaker = open();
+        breaker.check_by(at(60));
+        due_between(&breaker, at(0), 60, 60);
+        breaker.check_by(at(90));
+        due_between(&breaker, at(0), 60, 60);
     }
 
     #[test]

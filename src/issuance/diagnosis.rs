@@ -1,23 +1,109 @@
-//! What a check saw, and what it means: is something wrong, which anchors are in force, whose key signs.
+//! What a check saw, and what it means, finding by finding: what is right, wrong or unknown, which anchors are in force, whose key
+//! signs.
 
 use jiff::Timestamp;
 
 use super::discovery::{self, Record};
+use super::role::{self, Advice};
 use super::signer::{Fact, Fault, Observation, Shown, SignError};
 use super::trust::Anchors;
+use crate::api::IssuerConfig;
 use crate::x509::Certificate;
+
+/// One thing that a check looks at, and what it found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was looked at.
+    pub subject: Subject,
+    /// How it stands, and how it is mended.
+    pub standing: Standing,
+}
+
+/// What a check looks at, in the order in which a person would mend it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// Do our credentials give a token?
+    Login,
+    /// Does the signing path serve us?
+    SigningPath,
+    /// Can the CA sign, and can its signatures be checked?
+    Ca,
+    /// Is it known what the mesh is to trust?
+    Anchors,
+    /// One option of Vault's role.
+    Role,
+}
+
+/// How something stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// As it should be.
+    Right,
+    /// Good enough, and there is a better.
+    Hint(Advice),
+    /// It refuses requests that meshes make, or bites later; the issuer signs on.
+    Unsuited(Advice),
+    /// It keeps the issuer from signing.
+    Wrong(SignError),
+    /// It could not be seen.
+    Unknown,
+}
+
+impl Standing {
+    fn of<T>(fact: &Fact<T>) -> Self {
+        match fact {
+            Fact::Yes(_) => Self::Right,
+            Fact::No(error) => Self::Wrong(error.clone()),
+            Fact::Unknown => Self::Unknown,
+        }
+    }
+
+    /// What refuses or bites.
+    pub fn unsuited(&self) -> Option<&Advice> {
+        match self {
+            Self::Unsuited(advice) => Some(advice),
+            Self::Right | Self::Hint(_) | Self::Wrong(_) | Self::Unknown => None,
+        }
+    }
+
+    /// What could be better.
+    pub fn hint(&self) -> Option<&Advice> {
+        match self {
+            Self::Hint(advice) => Some(advice),
+            Self::Right | Self::Unsuited(_) | Self::Wrong(_) | Self::Unknown => None,
+        }
+    }
+
+    fn wrong(&self) -> Option<&SignError> {
+        match self {
+            Self::Wrong(error) => Some(error),
+            Self::Right | Self::Hint(_) | Self::Unsuited(_) | Self::Unknown => None,
+        }
+    }
+}
 
 /// The meaning of one check.
 #[derive(Debug, Clone)]
 pub struct Diagnosis {
-    /// The first thing that keeps this issuer from signing.
-    pub trouble: Option<SignError>,
+    /// What was found, in the order in which a person would mend things.
+    pub findings: Vec<Finding>,
     /// The anchors in force, where they are known.
     pub anchors: Option<Anchors>,
     /// The CA that signs, where it is known.
     pub signing: Option<Certificate>,
-    /// The trouble is about roots or algorithms, which no request that is let through could put right.
-    pub hopeless: bool,
+}
+
+impl Diagnosis {
+    /// The first thing that keeps this issuer from signing.
+    pub fn trouble(&self) -> Option<&SignError> {
+        self.findings.iter().find_map(|finding| finding.standing.wrong())
+    }
+
+    /// There is a trouble about the CA or about roots, which no request that is let through could put right.
+    pub fn is_hopeless(&self) -> bool {
+        let of_trust = |finding: &&Finding| matches!(finding.subject, Subject::Ca | Subject::Anchors);
+        self.findings.iter().filter(of_trust).any(|finding| finding.standing.wrong().is_some())
+    }
 }
 
 /// What is known before Vault is asked.
@@ -33,26 +119,37 @@ pub struct Trust<'a> {
     pub record: &'a Record,
 }
 
-/// Reads an observation in the order in which a person would mend things: login, path, algorithms, roots.
-pub fn diagnose(observation: &Observation, trust: Trust<'_>, mount: &str, now: Timestamp) -> Diagnosis {
-    let wrong = [&observation.login, &observation.signing].into_iter().find_map(|fact| match fact {
-        Fact::No(error) => Some(error.clone()),
-        Fact::Yes(()) | Fact::Unknown => None,
-    });
-    let (signing, unchecked) = match &observation.mount {
-        Fact::Yes(shown) => {
-            let signing = signing(shown, trust);
-            let checked = signing.map(|signing| discovery::checkable(mount, signing, shown, trust.configured));
-            (signing.cloned(), checked.and_then(Result::err))
-        }
-        Fact::No(_) | Fact::Unknown => (None, None),
+/// Reads an observation.
+pub fn diagnose(observation: &Observation, trust: Trust<'_>, config: &IssuerConfig, now: Timestamp) -> Diagnosis {
+    let (path, mount) = (&config.vault.path, config.vault.path.mount());
+    let (signing, ca) = match &observation.mount {
+        Fact::Yes(shown) => ca(shown, trust, mount, now),
+        Fact::No(_) | Fact::Unknown => (None, Standing::Unknown),
     };
-    let (anchors, unrooted) = match anchors(&observation.mount, trust, mount, now) {
-        Ok(anchors) => (Some(anchors), None),
-        Err(error) => (None, Some(error)),
+    let (anchors, rooted) = match anchors(&observation.mount, trust, mount, now) {
+        Ok(anchors) => (Some(anchors), Standing::Right),
+        Err(error) => (None, Standing::Wrong(error)),
     };
-    let of_trust = unchecked.map(SignError::from).or(unrooted);
-    Diagnosis { hopeless: of_trust.is_some(), trouble: wrong.or(of_trust), anchors, signing }
+    let seen = [
+        (Subject::Login, Standing::of(&observation.login)),
+        (Subject::SigningPath, Standing::of(&observation.signing)),
+        (Subject::Ca, ca),
+        (Subject::Anchors, rooted),
+    ];
+    let of_role = match &observation.role {
+        Fact::Yes(options) => role::findings(options, path.verb(), config.certificates.durations.default),
+        Fact::No(_) | Fact::Unknown => Vec::new(),
+    };
+    let seen = seen.into_iter().map(|(subject, standing)| Finding { subject, standing });
+    Diagnosis { findings: seen.chain(of_role).collect(), anchors, signing }
+}
+
+/// The CA that signs, and whether it can.
+fn ca(shown: &Shown, trust: Trust<'_>, mount: &str, now: Timestamp) -> (Option<Certificate>, Standing) {
+    let Some(signing) = signing(shown, trust, now) else { return (None, Standing::Unknown) };
+    let usable = discovery::usable(mount, signing, shown, trust.configured, now);
+    let standing = usable.map_or_else(|fault| Standing::Wrong(fault.into()), |()| Standing::Right);
+    (Some(signing.clone()), standing)
 }
 
 /// The anchors in force: the configured ones, else those of the mount.
@@ -71,14 +168,15 @@ fn anchors(mount_fact: &Fact<Shown>, trust: Trust<'_>, mount: &str, now: Timesta
     Ok(discovery::in_force(shown, trust.known, trust.record, mount, now)?)
 }
 
-/// The CA that signs: the one that the path names; else the one that signed last, as long as the mount has it; else the
-/// mount's default.
-fn signing<'a>(shown: &'a Shown, trust: Trust<'a>) -> Option<&'a Certificate> {
+/// The CA that signs: the one that the path names; else the one that signed last, as long as the mount has it and its time is not
+/// over; else the mount's default.
+fn signing<'a>(shown: &'a Shown, trust: Trust<'a>, now: Timestamp) -> Option<&'a Certificate> {
     let first = shown.certificates.first();
     if shown.named {
         return first;
     }
+    let lives = |one: &&Certificate| one.not_after() >= now;
     let is_last = |one: &&Certificate| trust.record.signing.as_deref() == Some(one.sha256());
     let last = shown.certificates.iter().find(is_last);
-    last.or_else(|| trust.signing.filter(|_| !shown.complete)).or(first)
+    last.or_else(|| trust.signing.filter(|_| !shown.complete)).filter(lives).or(first)
 }

@@ -119,11 +119,28 @@ pub fn in_force(
     })
 }
 
-/// Why a CA whose signatures cannot be checked is refused before it signs anything.
+/// Why a CA is refused before it signs anything: its time is over, or its signatures cannot be checked.
 ///
 /// # Errors
-/// The algorithm is named.
-pub fn checkable(mount: &str, signing: &Certificate, shown: &Shown, configured: Option<&Anchors>) -> Result<(), Fault> {
+/// The end or the algorithm is named.
+pub fn usable(
+    mount: &str,
+    signing: &Certificate,
+    shown: &Shown,
+    configured: Option<&Anchors>,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    if signing.not_after() < now {
+        return Err(expired(mount, signing));
+    }
+    checkable(mount, signing, shown, configured)
+}
+
+fn expired(mount: &str, ca: &Certificate) -> Fault {
+    Fault::CaExpired { mount: mount.to_owned(), ca: CertificateStatus::from(ca).to_string() }
+}
+
+fn checkable(mount: &str, signing: &Certificate, shown: &Shown, configured: Option<&Anchors>) -> Result<(), Fault> {
     let refuse = |subject: &str, algorithm: &str| {
         let problem = format!("{subject} signs with {algorithm}, which this controller cannot check");
         Err(Fault::Mount { path: mount.to_owned(), words: Words::new(&problem, &[]), obstacle: Obstacle::Algorithm })
@@ -192,7 +209,7 @@ fn end(mount: &str, shown: &Shown, now: Timestamp) -> Result<Certificate, Fault>
         }
     };
     if root.not_after() < now {
-        return Err(Fault::CaExpired { mount: mount.to_owned(), ca: Box::new((&root).into()) });
+        return Err(expired(mount, &root));
     }
     Ok(root)
 }
@@ -450,7 +467,7 @@ mod tests {
         let shown = Shown { certificates: vec![expired.clone()], named: false, complete: true };
         for record in [Record::default(), record(&[&expired])] {
             let fault = decide(&shown, &record).expect_err("a fault");
-            assert_eq!(fault, Fault::CaExpired { mount: "pki".to_owned(), ca: Box::new((&expired).into()) });
+            assert_eq!(fault, super::expired("pki", &expired));
             assert!(fault.to_string().contains("until 2030-01-01T00:00:00Z"), "{fault}");
         }
     }

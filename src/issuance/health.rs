@@ -1,9 +1,11 @@
 //! Which Ready condition an issuer deserves. The reasons are a closed set: scripts read them.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::discovery::Record;
 use super::publication::Publication;
+use super::role::Suitability;
 use super::signer::{Fault, Obstacle, Outage, SignError};
 use super::trust::Anchors;
 use crate::api::status::{CertificateStatus, IssuerStatus, condition};
@@ -77,6 +79,27 @@ reasons! {
     AnswerUntrusted = "AnswerUntrusted",
 }
 
+/// The condition that says whether the options of Vault's role refuse what meshes ask for; absent where none could.
+const ROLE_SUITS_MESH: &str = "RoleSuitsMesh";
+
+/// Whether a condition says that something is amiss: some are good while they are true, others are there only while something is
+/// wrong.
+pub fn is_warning(condition: &Condition) -> bool {
+    let good = !matches!(condition.type_.as_str(), LIFETIME_SHORTENED | CA_EXPIRING | TOKEN_EXPIRING);
+    condition.status != "Unknown" && (condition.status == "True") != good
+}
+
+/// Whether a person has to hear of a condition that was written. The reason of a Ready condition may change from check to check,
+/// except that a root which changed must be heard of; that of any other condition changes by somebody's hand. Of a role only what is
+/// amiss is told, and that it is mended.
+pub fn is_news(was: Option<&Condition>, now: &Condition) -> bool {
+    if now.type_ == ROLE_SUITS_MESH {
+        return was.is_some_and(is_warning) != is_warning(now);
+    }
+    let passing = now.type_ == "Ready" && now.reason != ReadyReason::TrustAnchorsChanged.as_str();
+    was.is_none_or(|was| was.status != now.status || (!passing && was.reason != now.reason))
+}
+
 /// The content of a Ready condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
@@ -109,6 +132,9 @@ impl Health {
 const LIFETIME_SHORTENED: &str = "LifetimeShortened";
 const TOKEN_EXPIRING: &str = "TokenExpiring";
 
+/// The condition that says that the CA ends before certificates would that are asked for; absent where it does not.
+const CA_EXPIRING: &str = "CAExpiring";
+
 /// Everything that an issuer's status is to say.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -123,14 +149,27 @@ pub struct Report {
     /// Certificates live much shorter than is asked for: what was seen, for people.
     pub shortened: Option<String>,
     /// The token ends soon and a person has to replace it: what to say.
-    pub expiring: Option<String>,
+    pub token_expiring: Option<String>,
+    /// The CA ends before certificates would that are asked for: both dates, for people.
+    pub ca_expiring: Option<String>,
+    /// What Vault's role is worth to a mesh.
+    pub role: Option<Suitability>,
 }
 
 impl Report {
     /// The issuer cannot even be asked.
     pub fn troubled(error: &SignError) -> Self {
         let health = Health::troubled(error);
-        Self { health, anchors: None, signing: None, record: None, shortened: None, expiring: None }
+        Self {
+            health,
+            anchors: None,
+            signing: None,
+            record: None,
+            shortened: None,
+            token_expiring: None,
+            ca_expiring: None,
+            role: None,
+        }
     }
 
     /// The status to write, if it is not there yet. What is not known now stays as it was recorded: a trouble must not make
@@ -144,10 +183,22 @@ impl Report {
     ) -> Option<IssuerStatus> {
         let health = (self.health.ready, self.health.reason.as_str(), self.health.message.clone());
         let mut conditions = vec![condition("Ready", health, generation, written, now)];
-        let warnings =
-            [(LIFETIME_SHORTENED, "SeenInAnswer", &self.shortened), (TOKEN_EXPIRING, TOKEN_EXPIRING, &self.expiring)];
-        conditions.extend(warnings.iter().filter_map(|(type_, reason, words)| {
-            Some(condition(type_, (true, *reason, words.as_ref()?.clone()), generation, written, now))
+        let warnings = [
+            (LIFETIME_SHORTENED, "SeenInAnswer", &self.shortened),
+            (CA_EXPIRING, "LifetimesBeyondCA", &self.ca_expiring),
+            (TOKEN_EXPIRING, TOKEN_EXPIRING, &self.token_expiring),
+        ];
+        conditions.extend(warnings.into_iter().filter_map(|(type_, reason, words)| {
+            Some(condition(type_, (true, reason, words.clone()?), generation, written, now))
+        }));
+        conditions.extend(self.role.as_ref().map(|role| {
+            let reason = match role.suits {
+                Some(true) => "NothingRefused",
+                Some(false) => "OptionsRefuse",
+                None => "NotReadable",
+            };
+            let content = (role.suits, reason, role.message.clone());
+            condition(ROLE_SUITS_MESH, content, generation, written, now)
         }));
         conditions.extend(publication.condition(generation, written, now));
         let mut new = written.cloned().unwrap_or_default();
@@ -211,8 +262,47 @@ mod tests {
     use super::*;
 
     fn verified() -> Report {
-        let health = Health::verified();
-        Report { health, anchors: None, signing: None, record: None, shortened: None, expiring: None }
+        Report { health: Health::verified(), ..Report::troubled(&Fault::NoAnchor { mount: String::new() }.into()) }
+    }
+
+    fn suits(suits: Option<bool>) -> Report {
+        Report { role: Some(Suitability { suits, message: "key_type".to_owned() }), ..verified() }
+    }
+
+    #[test]
+    fn a_role_is_told_of_when_it_refuses_a_mesh_and_when_that_is_mended() {
+        let status = |report: &Report| {
+            report.status(&Publication::Unwanted, Some(3), None, Timestamp::UNIX_EPOCH).expect("news").conditions[1]
+                .clone()
+        };
+        let [unknown, bad, good] = [None, Some(false), Some(true)].map(|it| status(&suits(it)));
+        let shown = [&unknown, &bad, &good].map(|it| (it.status.as_str(), it.reason.as_str()));
+        assert_eq!(shown, [("Unknown", "NotReadable"), ("False", "OptionsRefuse"), ("True", "NothingRefused")]);
+        let silent =
+            [(None, &unknown), (None, &good), (Some(&unknown), &good), (Some(&bad), &bad), (Some(&good), &unknown)];
+        assert!(silent.iter().all(|(was, now)| !is_news(*was, now)));
+        let told = [(None, &bad), (Some(&unknown), &bad), (Some(&good), &bad), (Some(&bad), &good)];
+        assert!(told.iter().all(|(was, now)| is_news(*was, now)));
+        assert!(is_warning(&bad) && !is_warning(&good) && !is_warning(&unknown));
+    }
+
+    #[test]
+    fn what_is_there_only_while_something_is_wrong_warns_while_it_is_true() {
+        let report = Report {
+            shortened: Some("less".to_owned()),
+            ca_expiring: Some("soon".to_owned()),
+            token_expiring: Some("soon".to_owned()),
+            ..verified()
+        };
+        let status = report.status(&Publication::Unwanted, Some(3), None, Timestamp::UNIX_EPOCH).expect("news");
+        let shown: Vec<_> = status.conditions.iter().map(|it| (it.type_.as_str(), is_warning(it))).collect();
+        assert_eq!(
+            shown,
+            [("Ready", false), ("LifetimeShortened", true), ("CAExpiring", true), ("TokenExpiring", true)]
+        );
+        let fault = Fault::NoAnchor { mount: "pki".to_owned() }.into();
+        let status = Report::troubled(&fault).status(&Publication::Unwanted, Some(3), Some(&status), Timestamp::MAX);
+        assert!(is_warning(&status.expect("news").conditions[0]));
     }
 
     #[test]
@@ -237,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_token_that_ends_soon_has_a_condition_of_its_own() {
-        let report = Report { expiring: Some("until noon".to_owned()), ..verified() };
+        let report = Report { token_expiring: Some("until noon".to_owned()), ..verified() };
         let status = report
             .status(&Publication::Unwanted, Some(3), None, Timestamp::UNIX_EPOCH)
             .expect("a first status is written");

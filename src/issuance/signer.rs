@@ -1,6 +1,7 @@
 //! The contract of any certificate authority we sign with: what it is asked, what it answers, and the ways in which it may not.
 //! Everything here is data; `vault/signer.rs` is the one implementation that talks to a server.
 
+mod mistrust;
 mod obstacle;
 mod refusal;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::role::RoleOptions;
 use super::usages::Usage;
 use super::words::Words;
 use crate::api::ACCEPT_ANCHORS;
@@ -18,6 +20,7 @@ use crate::api::status::CertificateStatus;
 use crate::api::vault_path::SignPath;
 use crate::x509::{Certificate, Csr};
 
+pub use mistrust::Mistrust;
 pub use obstacle::Obstacle;
 pub use refusal::Refusal;
 
@@ -101,6 +104,8 @@ pub struct Observation {
     pub mount: Fact<Shown>,
     /// When do our credentials end, where only a person can replace them? None: they do not, or that is not known.
     pub ends: Option<Timestamp>,
+    /// What does the role permit, where our login may look at it?
+    pub role: Fact<RoleOptions>,
 }
 
 /// The certificates that a mount shows to anybody who asks.
@@ -222,7 +227,7 @@ pub enum Fault {
         /// The mount.
         mount: String,
         /// The CA, or the root.
-        ca: Box<CertificateStatus>,
+        ca: String,
     },
     /// No source tells the mesh's root.
     #[error(
@@ -315,6 +320,8 @@ pub enum Outage {
         path: String,
         /// Vault's own words.
         words: Words,
+        /// The dates in them, where there are any.
+        dates: Option<Beyond>,
     },
     /// Fewer calls are asked for, or some patience: 429, and 503 with a Retry-After.
     #[error("{server} answered {status} and asks us to come again later. {}", throttle_hint(*status))]
@@ -365,41 +372,20 @@ fn throttle_hint(status: u16) -> &'static str {
     }
 }
 
-/// Why an answer of Vault may not be published.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Mistrust {
-    /// Status 200 without a usable certificate in it.
-    #[error("Vault's answer at {path} cannot be used: {problem}")]
-    Unreadable {
-        /// The API path that was called.
-        path: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// Its time is over, or has not come.
-    #[error("Vault's answer at {path} cannot be used: {problem}")]
-    Untimely {
-        /// The API path that was called.
-        path: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The certificate holds somebody else's key.
-    #[error("the certificate returned at {path} holds another key than the request. Does spec.vault.path name `sign`?")]
-    ForeignKey {
-        /// The API path that was called.
-        path: String,
-    },
-    /// No chain of valid signatures leads to an anchor in force.
-    #[error("the certificate returned at {path} does not lead to an anchor in force: {problem}")]
-    NoPath {
-        /// The API path that was called.
-        path: String,
-        /// Where it ends.
-        problem: String,
-        /// The self-signed CA at which it ends, where the answer holds one.
-        root: Option<Certificate>,
-    },
+/// A certificate that would outlive its CA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beyond {
+    /// When the certificate would end, as Vault would have made it: a role may have cut what was asked for.
+    pub wanted: Timestamp,
+    /// When the CA ends.
+    pub ends: Timestamp,
+}
+
+impl Beyond {
+    /// The certificate's life if it were made at `now`.
+    pub fn life(self, now: Timestamp) -> Duration {
+        self.wanted.duration_since(now).try_into().unwrap_or_default()
+    }
 }
 
 impl From<SpecError> for Fault {

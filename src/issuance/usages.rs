@@ -62,6 +62,11 @@ static ALL: [Usage; 23] = [
 /// What cert-manager's API means by a request that names none.
 const DEFAULTS: [&str; 2] = ["digital signature", "key encipherment"];
 
+/// Whether Vault knows a key usage by this name, as it reads a role's `key_usage`: without regard to capitals and blanks.
+pub fn is_vaults_name(name: &str) -> bool {
+    ALL.iter().any(|usage| !usage.is_extended() && usage.vault.eq_ignore_ascii_case(name.trim()))
+}
+
 impl Usage {
     /// The usage that cert-manager calls by this name.
     pub fn from_name(name: &str) -> Option<&'static Self> {

@@ -6,12 +6,14 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::pacer::{Going, Pacer};
 use super::turns::{Turn, Turns};
 use crate::api::IssuerConfig;
 use crate::api::material::Delivered;
+use crate::api::status::day;
+use crate::issuance::ageing::{Ageing, weigh};
 use crate::issuance::breaker::{Breaker, Gate, Pass, Sight};
 use crate::issuance::diagnosis::{Diagnosis, Trust, diagnose};
 use crate::issuance::discovery::{Record, in_force};
@@ -19,7 +21,8 @@ use crate::issuance::expiry::token_expiring;
 use crate::issuance::health::{Health, Report};
 use crate::issuance::inspection::Issued;
 use crate::issuance::lifetimes::Lifetimes;
-use crate::issuance::signer::{Fact, Fault, Mistrust, Observation, Outage, Probe, Shown, SignError, Signer};
+use crate::issuance::role::Suitability;
+use crate::issuance::signer::{Beyond, Fact, Fault, Mistrust, Observation, Outage, Probe, Shown, SignError, Signer};
 use crate::issuance::trust::Anchors;
 use crate::issuance::verdict::Waiting;
 use crate::metrics::IssuerMetrics;
@@ -68,12 +71,23 @@ struct State {
     /// When the last check ended.
     checked: Option<Timestamp>,
     /// What was to be said at that time of a token that ends soon.
-    expiring: Option<String>,
+    token_expiring: Option<String>,
+    /// What the role is worth to a mesh, as the last check that got through saw it.
+    role: Option<Suitability>,
     /// What signs have shown about lifetimes.
     lifetimes: Lifetimes,
+    /// What signs and refusals have shown about the end of the CA.
+    ageing: Ageing,
     /// What the status says: only under a written Ready do requests pass, so that the anchors are on record before anything is
     /// published.
     announced: Option<bool>,
+}
+
+impl State {
+    /// Returns whether there is news of the CA's end.
+    fn look_at_age(&mut self, now: Timestamp) -> bool {
+        self.ageing.look(self.signing.as_ref(), now)
+    }
 }
 
 impl<S: Signer> Live<S> {
@@ -167,10 +181,25 @@ impl<S: Signer> Live<S> {
             signing: state.signing.as_ref(),
             record: &state.record,
         };
-        let Diagnosis { trouble, anchors, signing, hopeless } = diagnose(&observation, trust, self.mount(), now());
-        let sight = if hopeless { Sight::Seen } else { sight(&observation) };
+        let diagnosis = diagnose(&observation, trust, self.config(), now());
+        let (hopeless, trouble) = (diagnosis.is_hopeless(), diagnosis.trouble().cloned());
+        let Diagnosis { findings, anchors, signing } = diagnosis;
+        if matches!((&observation.login, &observation.signing), (Fact::Yes(()), Fact::Yes(()) | Fact::Unknown)) {
+            state.role = Suitability::of(&findings, &self.config().vault.path);
+        }
+        let other = signing.is_some() && signing != state.signing;
+        state.signing = signing.or_else(|| state.signing.take());
+        if other {
+            state.ageing.renewed();
+        }
+        // A CA that has refused to sign after its own end answers a probe as it always did.
+        let sight = match (hopeless, state.ageing.over(now())) {
+            (true, _) => Sight::Seen,
+            (false, Some(_)) => Sight::Unseen,
+            (false, None) => sight(&observation),
+        };
         state.checked = Some(now());
-        state.expiring = token_expiring(observation.ends, now());
+        state.token_expiring = token_expiring(observation.ends, now());
         if let Some(trouble) = &trouble {
             self.pacer.heard(trouble, &self.origin.uid, now());
         }
@@ -184,9 +213,13 @@ impl<S: Signer> Live<S> {
         if let Some(anchors) = anchors {
             self.settle(&mut state, anchors);
         }
-        state.signing = signing.or_else(|| state.signing.take());
         if let Fact::Yes(shown) = observation.mount {
             state.shown = shown;
+        }
+        state.look_at_age(now());
+        if let Some(end) = state.signing.as_ref().map(Certificate::not_after).filter(|end| *end > now()) {
+            // The first second of which it can be said that it is over.
+            state.breaker.check_by(end.saturating_add(SignedDuration::from_secs(1)).unwrap_or(end));
         }
     }
 
@@ -211,9 +244,10 @@ impl<S: Signer> Live<S> {
         let state = self.state();
         let health = state.health();
         let shortened = state.lifetimes.message().map(str::to_owned);
-        let (anchors, signing) = (state.anchors.clone(), state.signing.clone());
+        let (anchors, signing, role) = (state.anchors.clone(), state.signing.clone(), state.role.clone());
         let record = state.checked.map(|_| state.record.clone());
-        Report { health, anchors, signing, record, shortened, expiring: state.expiring.clone() }
+        let (token_expiring, ca_expiring) = (state.token_expiring.clone(), state.ageing.message(self.mount()));
+        Report { health, anchors, signing, record, shortened, token_expiring, ca_expiring, role }
     }
 
     /// The status says what was reported. Returns whether the requests that wait have to hear of it.
@@ -282,11 +316,7 @@ impl<S: Signer> Live<S> {
             }
             // The authority answered, and refused this request only: that says nothing against it.
             Some(SignError::Request(_)) => state.breaker.void(),
-            // Neither does this; and because such a request asks again, it must not be woken by giving the trial back.
-            Some(SignError::Transient(Outage::BeyondCa { .. })) => {
-                state.breaker.void();
-                false
-            }
+            Some(SignError::Transient(Outage::BeyondCa { dates, .. })) => self.beyond_ca(&mut state, *dates, now),
             Some(error) => {
                 if let SignError::Untrusted(Mistrust::NoPath { root: Some(root), .. }) = error
                     && let Some(news) = self.ended_at(&mut state, root, now)
@@ -303,6 +333,31 @@ impl<S: Signer> Live<S> {
         }
     }
 
+    /// What a failed sign means for its request, with all that is known of the CA.
+    pub fn weigh(&self, error: SignError, now: Timestamp) -> SignError {
+        let state = self.state();
+        let known: Vec<_> = state.shown.certificates.iter().chain(&state.signing).cloned().collect();
+        weigh(error, &known, now)
+    }
+
+    /// A request asked for more than the CA has left. Returns whether the issuer has to be looked at.
+    fn beyond_ca(&self, state: &mut State, dates: Option<Beyond>, now: Timestamp) -> bool {
+        if let Some(beyond) = dates {
+            state.ageing.refused(beyond, now);
+        }
+        if let Some(ended) = state.ageing.over(now) {
+            let (mount, ca) = (self.mount().to_owned(), format!("one that ended at {}", day(ended)));
+            let expired = SignError::from(Fault::CaExpired { mount, ca });
+            state.breaker.sign_failed(&expired, now);
+            (state.last_signed, state.unsigned) = (None, Some(expired));
+            return true;
+        }
+        // It says nothing against the authority; and because such a request asks again, it must not be woken by giving the
+        // trial back.
+        state.breaker.void();
+        state.look_at_age(now)
+    }
+
     /// A CA certificate was signed at a path of its own: that shows nothing of the path that signs leaves.
     pub fn attempted_elsewhere(&self) -> bool {
         let mut state = self.state();
@@ -313,15 +368,18 @@ impl<S: Signer> Live<S> {
 
     /// A certificate was issued at the issuer's own path. Returns whether its CA is another than the one known to sign, or its
     /// lifetime is news.
-    pub fn issued(&self, asked: Duration, issued: &Issued) -> bool {
+    pub fn issued(&self, asked: Duration, issued: &Issued, now: Timestamp) -> bool {
         let mut state = self.state();
         let lifetime = state.lifetimes.seen(asked, issued);
+        state.ageing.issued(asked, issued, now);
         let Some(signing) = issued.path.issuers().next() else { return lifetime };
         let other = state.signing.as_ref() != Some(signing);
         state.record.signing = Some(signing.sha256().to_owned());
         state.signing = Some(signing.clone());
-        lifetime || other
+        let age = state.look_at_age(now);
+        lifetime || other || age
     }
+
     /// An answer ended at a root that was not in force when its request passed. If the mount has this root, it is no forgery:
     /// either it is followed from now on, or somebody has to accept it. Returns whether the issuer has to be looked at; none:
     /// the mount does not show such a root.
@@ -401,7 +459,7 @@ mod tests {
         async fn check(&self, _: Probe) -> Observation {
             let mount = self.0.lock().expect("no test panics here").clone();
             let signing = self.1.lock().expect("no test panics here").clone();
-            Observation { login: Fact::Yes(()), signing, mount, ends: None }
+            Observation { login: Fact::Yes(()), signing, mount, role: Fact::Unknown, ends: None }
         }
 
         fn check_due(&self) -> Option<Duration> {
@@ -603,16 +661,70 @@ mod tests {
         assert!(!provisional());
     }
 
+    fn beyond(ends: &str) -> SignError {
+        let at = |text: &str| text.parse().expect("a timestamp");
+        let dates = Some(Beyond { wanted: at("2035-01-01T00:00:00Z"), ends: at(ends) });
+        Outage::BeyondCa { path: "pki/sign/web".to_owned(), words: Words::new("beyond", &[]), dates }.into()
+    }
+
     #[tokio::test]
-    async fn a_request_that_outlives_the_ca_says_nothing_against_the_issuer() {
-        let (one, two) = (Authority::new("One").root(2040), Authority::new("Two").root(2040));
+    async fn a_request_that_outlives_the_ca_is_told_and_says_nothing_against_the_issuer() {
+        let (one, two) = (Authority::new("One").root(2031), Authority::new("Two").root(2040));
         let scene = Scene::of(one, two, Record::default(), None).await;
-        let beyond = Outage::BeyondCa { path: "pki/sign/web".to_owned(), words: Words::new("beyond", &[]) };
-        assert!(!scene.live.attempted(Some(&beyond.into()), now()));
+        let error = beyond("2031-01-01T00:00:00Z");
+        assert!(scene.live.attempted(Some(&error), now()), "the status has to say so");
+        assert!(!scene.live.attempted(Some(&error), now()), "once");
         for _ in 0..3 {
-            scene.look().await;
+            let report = scene.look().await;
+            assert!(
+                report.health.ready
+                    && report.token_expiring.is_some_and(|words| words.contains("2031-01-01T00:00:00Z"))
+            );
         }
-        assert!(scene.live.report().health.ready);
+        let renewed = Authority::new("One").root(2040);
+        scene.live.accept(vec![renewed.sha256().to_owned()]);
+        scene.shows(Fact::Yes(Shown { certificates: vec![renewed], named: false, complete: true }));
+        let report = scene.look().await;
+        assert_eq!((report.health.ready, report.token_expiring), (true, None));
+    }
+
+    #[tokio::test]
+    async fn an_expired_ca_stops_its_issuer_until_the_mount_has_another() {
+        let ([root, ca], two) = (["Root", "CA"].map(Authority::new), Authority::new("Two").root(2040));
+        let scene = Scene::of(root.root(2040), two, Record::default(), None).await;
+        let shows = |until| {
+            let certificates = vec![root.signs(&ca, until), scene.one.clone()];
+            scene.shows(Fact::Yes(Shown { certificates, named: false, complete: true }));
+        };
+        shows(2030);
+        let report = scene.look().await;
+        assert_eq!(report.health.reason, ReadyReason::CaExpired);
+        assert!(report.health.message.contains("until 2030-01-01T00:00:00Z"), "{}", report.health.message);
+        assert!(matches!(scene.live.admit(), Err(Waiting::IssuerNotReady(_))));
+        shows(2031);
+        assert!(scene.look().await.health.ready);
+    }
+
+    #[tokio::test]
+    async fn an_expired_ca_that_only_its_refusals_show_is_tried_by_one_request_after_each_check() {
+        let scene = Scene::new(Record::default()).await;
+        assert!(scene.live.attempted(Some(&beyond("2030-05-01T00:00:00Z")), now()));
+        for _ in 0..2 {
+            let report = scene.look().await;
+            assert_eq!(report.health.reason, ReadyReason::CaExpired);
+            assert!(scene.live.admit().is_ok(), "one request");
+            assert!(matches!(scene.live.admit(), Err(Waiting::IssuerNotReady(_))));
+            scene.live.attempted(Some(&beyond("2030-05-01T00:00:00Z")), now());
+            assert!(matches!(scene.live.admit(), Err(Waiting::IssuerNotReady(_))), "nobody else before the next check");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_ca_is_not_slept_through() {
+        let scene = Scene::new(Record::default()).await;
+        let a_minute_before = || scene.one.not_after() - SignedDuration::from_secs(60);
+        scene.live.check(a_minute_before).await;
+        assert_eq!(scene.live.due_in(a_minute_before()), Duration::from_secs(61));
     }
 
     #[tokio::test]
@@ -632,7 +744,7 @@ mod tests {
             concerns: Vec::new(),
         };
         let hour = Duration::from_secs(3_600);
-        assert!(scene.live.issued(hour, &issued) && !scene.live.issued(hour, &issued));
+        assert!(scene.live.issued(hour, &issued, now()) && !scene.live.issued(hour, &issued, now()));
         let last = issued.path.intermediates.first();
         assert_eq!(scene.live.report().signing.as_ref(), last);
         let shown = Shown { certificates: vec![scene.one.clone()], named: false, complete: false };

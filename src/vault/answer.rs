@@ -1,11 +1,13 @@
 //! From Vault's `data` to certificates: what a sign call and a mount's own endpoints return. Parsed here, believed nowhere.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::envelope::Envelope;
 use crate::api::vault_path::is_name;
+use crate::issuance::role::RoleOptions;
 use crate::issuance::signer::{Answer, Mistrust};
 use crate::issuance::words::Words;
 use crate::x509::Certificate;
@@ -49,6 +51,28 @@ pub fn issuer(data: &Value) -> Option<Vec<Certificate>> {
 pub fn keys(data: &Value) -> Option<Vec<String>> {
     let id = |key: &Value| key.as_str().filter(|id| is_name(id)).map(str::to_owned);
     data["keys"].as_array()?.iter().map(id).collect()
+}
+
+/// Reads `GET <mount>/roles/<role>`. What is not there, or not in its form, is not known.
+pub fn role(data: &Value) -> RoleOptions {
+    let truth = |name: &str| data[name].as_bool();
+    let seconds = |name: &str| data[name].as_u64().map(Duration::from_secs);
+    let texts = |name: &str| -> Option<Vec<String>> {
+        // Without a value, Vault shows `null` or an empty list.
+        let texts = data.get(name)?.as_array().map(Vec::as_slice).unwrap_or_default();
+        Some(texts.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+    };
+    RoleOptions {
+        require_cn: truth("require_cn"),
+        key_type: data["key_type"].as_str().map(str::to_owned),
+        allowed_uri_sans: texts("allowed_uri_sans"),
+        use_csr_sans: truth("use_csr_sans"),
+        max_ttl: seconds("max_ttl"),
+        generate_lease: truth("generate_lease"),
+        no_store: truth("no_store"),
+        key_usage: texts("key_usage"),
+        not_before_duration: seconds("not_before_duration"),
+    }
 }
 
 /// `ca_chain` (a list or one text) and `issuing_ca`; or which of them cannot be read, and why.

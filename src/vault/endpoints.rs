@@ -1,6 +1,6 @@
 //! The endpoints of Vault's API that vaultrs has no usable type for: what a mount tells about its own certificates to anybody who
-//! asks, what signs, whatever the verb, what logs in, whatever the method, and how a token is renewed and revoked. None of them is
-//! ever printed: some hold secrets.
+//! asks, and about its roles to those who may, what signs, whatever the verb, what logs in, whatever the method, and how a token is
+//! renewed and revoked. None of them is ever printed: some hold secrets.
 
 use std::time::Duration;
 
@@ -42,6 +42,18 @@ pub struct ReadChain {
     /// The PKI mount.
     #[endpoint(skip)]
     pub mount: String,
+}
+
+/// `GET <mount>/roles/<role>`: a role's options; needs `read` on it.
+#[derive(Endpoint)]
+#[endpoint(path = "{self.mount}/roles/{self.role}")]
+pub struct ReadRole {
+    /// The PKI mount.
+    #[endpoint(skip)]
+    pub mount: String,
+    /// The role's name.
+    #[endpoint(skip)]
+    pub role: String,
 }
 
 /// `POST auth/token/renew-self`. The path of vaultrs' own type begins with a tab.

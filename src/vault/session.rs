@@ -59,6 +59,11 @@ pub struct Held {
 }
 
 impl Held {
+    /// Tells apart the tokens of one session; the first is 1.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The token, for the call's header.
     pub fn secret(&self) -> &SecretString {
         &self.secret
@@ -117,6 +122,13 @@ impl Session {
     /// As [`Session::token`].
     pub async fn probe_token(&self) -> Result<Option<Held>, SignError> {
         self.acquire(Purpose::Probe).await
+    }
+
+    /// The token that is there, for a call that nobody needs; none where its uses are counted.
+    pub async fn spare_token(&self) -> Option<Held> {
+        let state = self.state.lock().await;
+        let (id, token) = state.token.as_ref().filter(|(_, token)| !token.is_counted())?;
+        Some(Held { id: *id, secret: token.secret() })
     }
 
     /// Logs in if there is no usable token, and uses none.

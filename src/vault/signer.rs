@@ -2,6 +2,7 @@
 //! replaced once; a 403 that could mean three things is told apart by the probe, a POST with an empty CSR that signs nothing.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::Response;
@@ -10,7 +11,7 @@ use tracing::warn;
 
 use super::Common;
 use super::answer;
-use super::endpoints::{self, ListIssuers, ReadChain, ReadIssuer, SignCsr};
+use super::endpoints::{self, ListIssuers, ReadChain, ReadIssuer, ReadRole, SignCsr};
 use super::envelope::Envelope;
 use super::session::{Held, Session};
 use super::table::{Heard, Meaning};
@@ -18,6 +19,7 @@ use super::transport::{Transport, TransportError};
 use crate::api::config::IssuerConfig;
 use crate::api::material::Material;
 use crate::api::vault_path::SignPath;
+use crate::issuance::role::RoleOptions;
 use crate::issuance::signer::{
     Answer, Fact, Fault, Mistrust, Observation, Outage, Probe, Refusal, Shown, SignError, Signer, SigningRequest,
 };
@@ -35,6 +37,8 @@ pub struct VaultSigner {
     path: SignPath,
     /// Nobody has configured anchors: every issuer of the mount is of interest.
     discovers: bool,
+    /// The token that may not read the role, 0 for none.
+    role_closed_to: AtomicU64,
 }
 
 impl VaultSigner {
@@ -50,19 +54,24 @@ impl VaultSigner {
     ) -> Result<Self, Fault> {
         let transport = Transport::new(config, material, &common.roots, common.leadership.clone())?;
         let session = Session::new(transport, material.credentials.clone(), common, metrics);
-        Ok(Self { session, path: config.vault.path.clone(), discovers: material.anchors.is_empty() })
+        let (path, discovers) = (config.vault.path.clone(), material.anchors.is_empty());
+        Ok(Self { session, path, discovers, role_closed_to: AtomicU64::new(0) })
     }
 }
 
 impl Signer for VaultSigner {
     async fn check(&self, probe: Probe) -> Observation {
         let (login, signing) = self.standing(probe).await;
+        let role = match (&login, &signing) {
+            (Fact::Yes(()), Fact::Yes(()) | Fact::Unknown) => self.role().await,
+            (Fact::Yes(()) | Fact::No(_) | Fact::Unknown, _) => Fact::Unknown,
+        };
         let mount = match login {
             // Vault is away: a second call would only wait for the same time limit.
             Fact::No(SignError::Transient(_)) => Fact::Unknown,
             Fact::Yes(()) | Fact::No(_) | Fact::Unknown => self.mount().await,
         };
-        Observation { login, signing, mount, ends: self.session.ends().await }
+        Observation { login, signing, mount, role, ends: self.session.ends().await }
     }
 
     fn check_due(&self) -> Option<Duration> {
@@ -201,6 +210,23 @@ impl VaultSigner {
                 Err(Heard { server, path, status, errors: &envelope.errors, secrets: &secrets }.sign())
             }
         }
+    }
+
+    /// The role's options, where our login may look at them. Nobody needs this call, so it costs no counted use, and a token that
+    /// was refused does not ask again.
+    async fn role(&self) -> Fact<RoleOptions> {
+        let Some(role) = self.path.role() else { return Fact::Unknown };
+        let Some(held) = self.session.spare_token().await else { return Fact::Unknown };
+        if self.role_closed_to.load(Ordering::Relaxed) == held.id() {
+            return Fact::Unknown;
+        }
+        let call = ReadRole { mount: self.path.mount().to_owned(), role: role.to_owned() };
+        let Ok(response) = self.transport().call(call, Some(held.secret())).await else { return Fact::Unknown };
+        if response.status() == 403 {
+            self.role_closed_to.store(held.id(), Ordering::Relaxed);
+        }
+        let envelope = ok_body(&response).and_then(Envelope::read);
+        envelope.map_or(Fact::Unknown, |envelope| Fact::Yes(answer::role(&envelope.data)))
     }
 
     /// The signing mount's certificates, asked for without a token.

@@ -3,7 +3,7 @@
 
 use super::login_hints::login_hint;
 use crate::api::auth::Method;
-use crate::issuance::signer::{Fault, Obstacle, Outage, Refusal, SignError};
+use crate::issuance::signer::{Beyond, Fault, Obstacle, Outage, Refusal, SignError};
 use crate::issuance::words::Words;
 
 /// One refusal, as it was heard.
@@ -86,7 +86,8 @@ impl Heard<'_> {
             400 if text == "missing client token" => Meaning::TokenDead(self.words()),
             // Nobody mends this by editing the issuer, and a shorter-lived request may still pass.
             400 if text.starts_with(BEYOND_CA.0) && text.contains(BEYOND_CA.1) => {
-                Meaning::Error(Outage::BeyondCa { path: self.path.to_owned(), words: self.words() }.into())
+                let (path, words) = (self.path.to_owned(), self.words());
+                Meaning::Error(Outage::BeyondCa { path, words, dates: self.dates() }.into())
             }
             400 if EMPTY_CSR.iter().any(|words| text.starts_with(words)) => Meaning::EmptyCsr(self.words()),
             400 | 413 | 422 => Meaning::Error(self.refused().into()),
@@ -143,6 +144,13 @@ impl Heard<'_> {
     fn is_dead_token(self) -> bool {
         let exactly = matches!(self.errors, [only] if only.trim() == "permission denied");
         exactly || self.text().contains("invalid token")
+    }
+
+    /// The two moments of "… would result in notAfter of X that is beyond … at Y".
+    fn dates(self) -> Option<Beyond> {
+        let (_, said) = self.errors.first()?.split_once(" notAfter of ")?;
+        let ((wanted, _), (_, ends)) = (said.split_once(' ')?, said.rsplit_once(" at ")?);
+        Some(Beyond { wanted: wanted.parse().ok()?, ends: ends.trim().parse().ok()? })
     }
 
     /// Vault's words to look into.
@@ -392,6 +400,21 @@ mod tests {
         let sealed = SignError::Transient(Outage::Sealed { server: "vault:8200".to_owned() });
         assert_eq!(sign(503, &["Vault is sealed"]), Meaning::Error(sealed.clone()));
         assert_eq!(login(503, &["Vault is sealed"]), sealed);
+    }
+
+    #[test]
+    fn a_refusal_beyond_the_ca_has_its_two_dates() {
+        let dates = |words: &str| match sign(400, &[words]) {
+            Meaning::Error(SignError::Transient(Outage::BeyondCa { dates, .. })) => dates,
+            other => panic!("{other:?}"),
+        };
+        let at = |text: &str| text.parse().expect("a timestamp");
+        let words = "cannot satisfy request, as TTL would result in notAfter of 2027-02-23T12:51:03.123456789Z that is beyond the \
+                     expiration of the CA certificate at 2027-02-23T11:05:37Z";
+        let expected = Beyond { wanted: at("2027-02-23T12:51:03.123456789Z"), ends: at("2027-02-23T11:05:37Z") };
+        assert_eq!(dates(words), Some(expected));
+        let old = "cannot satisfy request, as TTL is beyond the expiration of the CA certificate";
+        assert_eq!(dates(old), None);
     }
 
     #[test]

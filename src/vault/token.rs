@@ -150,6 +150,11 @@ impl Token {
         }
     }
 
+    /// Whether it is good for a number of calls only.
+    pub fn is_counted(&self) -> bool {
+        self.uses.is_some()
+    }
+
     /// Whether a call that serves no request may be made: on a token with counted uses only right after its login.
     pub fn may_probe(&self) -> bool {
         self.uses.is_none_or(|uses| uses.left == uses.granted)

@@ -12,6 +12,7 @@ use crate::{Outcome, Suite};
 pub fn add(suite: &mut Suite) {
     suite.add("requests wait while Vault is sealed and are issued when it is unsealed", sealed);
     suite.add("requests wait while OpenBao is dead and are issued when it is back", vault_dies);
+    suite.add("a standby without an active node is told by name and waited for", standby);
     suite.add("requests are issued after the API server died and came back", api_server_dies);
     suite.add("a controller killed with answers in flight issues everything after its restart", killed);
     suite.add("SIGTERM lets the signs under way finish, begins no others and exits 0", terminated);
@@ -67,6 +68,10 @@ async fn vault_dies(run: Run) -> Outcome {
     for one in &waiting {
         one.request.reason("Pending", SOON).await?;
     }
+    // An issuer that comes now has nothing to lose: it says at its first check what an older one says at its second.
+    let late = Issuer::app_role(MESH, "late", &world.plane.bao, &world.recipe).create(&world.plane.kube).await?;
+    let condition = late.reason("VaultUnreachable", SOON).await?;
+    ensure!(condition["message"].to_string().contains("(refused)"), "{condition}");
     world.plane.bao.restart().await?;
     all_issued(&world, &waiting, LATER).await?;
     for one in &waiting {
@@ -74,9 +79,24 @@ async fn vault_dies(run: Run) -> Outcome {
         ensure!(writes == [200, 200], "{} is written as Pending and as Issued: {writes:?}", one.request.name);
     }
     ensure!(world.signs()? == 11, "one sign each, not {}", world.signs()?);
-    // Its token has survived with the storage.
-    ensure!(world.plane.bao.audit().all()?.logins_of(&world.recipe.app_role) == 1, "no login more than the first");
+    late.ready(LATER).await?;
+    // Its token has survived with the storage; the other issuer has one of its own.
+    ensure!(world.plane.bao.audit().all()?.logins_of(&world.recipe.app_role) == 2, "no login more than the first");
     Ok(())
+}
+
+/// An active node that steps down tries again after ten seconds; alone in its cluster it is a standby until then.
+async fn standby(run: Run) -> Outcome {
+    let world = World::start(run, Options { raft: true, ..bare() }).await?;
+    let _ours = world.controller(|_| ()).await?;
+    world.plane.bao.write("sys/step-down", json!({})).await?;
+    let issuer = Issuer::app_role(MESH, "vault", &world.plane.bao, &world.recipe).create(&world.plane.kube).await?;
+    let condition = issuer.reason("VaultStandby", SOON).await?;
+    let words = condition["message"].to_string();
+    ensure!(words.contains("is a standby that knows no active node"), "{condition}");
+    let waiting = world.approved("waiting", &issuer.issuer_ref).await?;
+    issuer.ready(LATER).await?;
+    waiting.issued(&world, SOON).await.map(drop)
 }
 
 async fn api_server_dies(run: Run) -> Outcome {

@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 
 mod admission;
 mod afterwards;
+mod ageing;
 mod authorities;
 mod brake;
 mod built_in;
@@ -31,6 +32,7 @@ mod recipes;
 mod refused;
 mod replayed;
 mod requests;
+mod roles;
 mod roots;
 mod rotation;
 mod secrets;
@@ -62,6 +64,8 @@ const TOPICS: &[(&str, Topic)] = &[
     ("requests", requests::add),
     ("table", table::add),
     ("tokens", tokens::add),
+    ("ageing", ageing::add),
+    ("roles", roles::add),
     ("replayed", replayed::add),
     ("roots", roots::add),
     ("rotation", rotation::add),

@@ -275,7 +275,7 @@ async fn beyond_ca(shared: Arc<Shared>) -> Outcome {
     let corner = Corner::around(&shared, "beyond-ca", recipe).await?;
     let issuing = corner.ready_issuer().await?;
     let pair = Csr::workload("beyond-ca", "long").ec()?;
-    let long = corner.request("long", &pair.csr_pem).duration("24h").create(corner.kube()).await?;
+    let long = corner.request("long", &pair.csr_pem).duration("2h").create(corner.kube()).await?;
     corner.pending(&long, "could not have the request signed").await?;
     corner.issued(&corner.ask("short").await?).await?;
     let issuer = issuing.get().await?;

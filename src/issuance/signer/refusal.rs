@@ -73,6 +73,21 @@ pub enum Refusal {
         /// Which option of the role decides about it.
         hint: String,
     },
+    /// No CA of that life could give it.
+    #[error(
+        "the certificate asked for at {path} would last until {wanted}, and even the whole life of the CA there is shorter ({begins} to {ends}). \
+         Ask for a shorter duration, or have Vault's role limit it (max_ttl)"
+    )]
+    BeyondCaLife {
+        /// The API path that was called.
+        path: String,
+        /// When the certificate would end.
+        wanted: String,
+        /// The beginning of the CA.
+        begins: String,
+        /// Its end.
+        ends: String,
+    },
     /// The policy lets us call the signing path, yet not with these parameters.
     #[error(
         "Vault answered 403 to this request at {path} although the same token may use the path: {words}. \
