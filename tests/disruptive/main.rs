@@ -21,6 +21,7 @@ mod permissions;
 mod roots;
 mod settings;
 mod support;
+mod tokens;
 
 /// How many trials run side by side: each starts four processes and more.
 const AT_ONCE: usize = 2;
@@ -62,6 +63,8 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     let run = Run::start("disruptive")?;
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
     let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
+    // The longest first, so that the others run beside them.
+    tokens::add(&mut suite);
     late_writes::add(&mut suite);
     outages::add(&mut suite);
     peers::add(&mut suite);
