@@ -279,8 +279,7 @@ impl Session {
         match result {
             Ok(login) => token.renewed(login.lease, asked),
             Err(Unrenewed::Passing) => token.rest(clock::monotonic()),
-            Err(Unrenewed::Dead) if !self.is_static() => return state.token = None,
-            // A static one is found dead by the next call, which says so.
+            // A dead one is replaced by whoever wants to sign; that a static one is dead is found and said by the next call.
             Err(Unrenewed::Dead | Unrenewed::Refused) => token.keep_as_it_is(),
             Err(Unrenewed::Forbidden) => {
                 token.keep_as_it_is();

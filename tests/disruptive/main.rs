@@ -24,6 +24,7 @@ mod replicas;
 mod roots;
 mod settings;
 mod support;
+mod tokens;
 
 /// How many trials run side by side: each starts four processes and more.
 const AT_ONCE: usize = 3;
@@ -65,8 +66,9 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     let run = Run::start("disruptive")?;
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
     let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
-    // The first mostly sleeps, beside all others.
+    // The longest first, so that the others run beside them; this one mostly sleeps.
     patience::add(&mut suite);
+    tokens::add(&mut suite);
     late_writes::add(&mut suite);
     outages::add(&mut suite);
     pace::add(&mut suite);

@@ -99,6 +99,16 @@ impl World {
         Ok(self.plane.bao.audit().all()?.signs(&self.recipe.sign_path))
     }
 
+    /// Our log holds no token and no secret id.
+    pub fn keeps_secrets(&self, ours: &Controller) -> anyhow::Result<()> {
+        for token in self.plane.bao.audit().tokens()? {
+            self.run.secrets().add("a token in OpenBao's audit log", token);
+        }
+        let found = self.run.secrets().found_in(&ours.log()?);
+        ensure!(found.is_empty(), "in the log: {found:?}");
+        Ok(())
+    }
+
     /// The events of ours about an object of this name.
     pub async fn events(&self, namespace: &str, name: &str) -> anyhow::Result<Vec<Value>> {
         let events = self.plane.kube.list(&format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events")).await?;

@@ -1,6 +1,7 @@
 //! OpenBao's audit log as a witness: how often somebody logged in, signed or probed.
 //! The log is written raw (`log_raw`), so that a probe (an empty CSR) can be told from a sign.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -78,6 +79,17 @@ impl BaoAudit {
     pub fn since(&self, mark: Mark) -> Result<Calls> {
         let lines = lines_since(&self.0, mark.0)?;
         Ok(Calls(lines.iter().filter(|line| line["type"] == "response").map(Call::read).collect()))
+    }
+
+    /// Every token that a login was answered with or that made a call, each of them once.
+    pub fn tokens(&self) -> Result<Vec<String>> {
+        let mut tokens = BTreeSet::new();
+        for line in lines_since(&self.0, 0)? {
+            for token in [&line["response"]["auth"]["client_token"], &line["request"]["client_token"]] {
+                tokens.extend(token.as_str().filter(|token| !token.is_empty()).map(str::to_owned));
+            }
+        }
+        Ok(tokens.into_iter().collect())
     }
 
     /// Everything from the start.
