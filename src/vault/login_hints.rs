@@ -23,14 +23,17 @@ type Rows = &'static [(&'static str, &'static str)];
 const APP_ROLE: Rows = &[
     (
         "role or secret id",
-        "One of the two is wrong: the role id in spec.vault.auth.appRole, or the secret id in its secretRef (it may also have expired \
-         or be used up)",
+        "One of the two is wrong: spec.vault.auth.appRole.roleId (or what its roleIdSecretRef holds), or the secret id in its \
+         secretRef (it may also have expired or be used up)",
     ),
     (
         "secret id",
         "The secret id in spec.vault.auth.appRole.secretRef is wrong, expired, used up, or belongs to another role",
     ),
-    ("role id", "The role id in spec.vault.auth.appRole (roleId or roleIdSecretRef) names no role of this mount"),
+    (
+        "role id",
+        "spec.vault.auth.appRole.roleId names no role of this mount, or what its roleIdSecretRef holds does not",
+    ),
 ];
 
 const APP_ROLE_OTHER: &str = "One of three: spec.vault.auth.appRole.path names no AppRole mount, or spec.vault.namespace is wrong, or \
@@ -126,7 +129,11 @@ mod tests {
     #[test]
     fn each_word_names_a_field_or_an_option() {
         for (method, words, named) in [
-            (Method::AppRole, "invalid role or secret id", "role id in spec.vault.auth.appRole, or the secret id"),
+            (
+                Method::AppRole,
+                "invalid role or secret id",
+                "roleId (or what its roleIdSecretRef holds), or the secret id",
+            ),
             (Method::AppRole, "invalid role id", "roleIdSecretRef"),
             (Method::AppRole, "invalid secret id", "secretRef"),
             (Method::AppRole, "permission denied", "appRole.path"),

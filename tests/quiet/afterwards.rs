@@ -50,18 +50,21 @@ async fn no_secret(shared: Arc<Shared>) -> Outcome {
     for (what, text) in produced {
         let found = shared.run.secrets().found_in(&text);
         ensure!(found.is_empty(), "in {what}: {found:?}");
+        // A ServiceAccount's token of which nobody knows: how each of them begins.
+        ensure!(!text.contains("eyJhbGciOi"), "in {what}: a token of the cluster");
     }
     Ok(())
 }
 
-/// Registers the tokens that our logins were answered with: OpenBao's audit log is written raw.
+/// Registers the tokens that our logins were answered with, and those that they were made with: OpenBao's audit log is written raw.
 fn register_tokens(shared: &Shared) -> Result<usize> {
     let path = shared.plane.bao.peer().log_path().with_file_name("audit.jsonl");
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let mut tokens = 0;
     for line in text.lines() {
         let line: Value = serde_json::from_str(line)?;
-        for token in [&line["response"]["auth"]["client_token"], &line["request"]["client_token"]] {
+        let sent = &line["request"];
+        for token in [&line["response"]["auth"]["client_token"], &sent["client_token"], &sent["data"]["jwt"]] {
             if let Some(token) = token.as_str().filter(|token| !token.is_empty()) {
                 shared.run.secrets().add("a token in OpenBao's audit log", token);
                 tokens += 1;
