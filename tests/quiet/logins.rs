@@ -177,6 +177,8 @@ async fn kubernetes_refused(shared: Arc<Shared>) -> Outcome {
         corner.bao().kubernetes_role(mount, role, namespace, account, more).await
     };
     mount_kubernetes(&corner, mount).await?;
+    corner.bao().mount_login("kubernetes-bare", "kubernetes").await?;
+    corner.bao().kubernetes_role("kubernetes-bare", "mesh", name, ACCOUNT, json!({})).await?;
     role("mesh", name, ACCOUNT, json!({"token_policies": [corner.recipe.policy]})).await?;
     role("other-account", name, "somebody", json!({})).await?;
     role("other-namespace", "elsewhere", ACCOUNT, json!({})).await?;
@@ -190,6 +192,7 @@ async fn kubernetes_refused(shared: Arc<Shared>) -> Outcome {
         (mount, "other-namespace", ["(403: namespace not authorized)", "bound_service_account_namespaces"]),
         (mount, "other-audience", ["invalid audience (aud) claim", "set it to vault://<namespace>/<issuer>"]),
         ("kubernetes-missing", "mesh", ["(403: permission denied)", "spec.vault.auth.kubernetes.mountPath names no"]),
+        ("kubernetes-bare", "mesh", ["(500: could not load backend configuration)", "write its kubernetes_host"]),
         (blind, "mesh", ["(403: permission denied)", "needs system:auth-delegator"]),
     ] {
         refuses(&corner, &issuing, login(mount, role), "LoginRefused", &words).await?;
@@ -354,6 +357,19 @@ fn pair(corner: &Corner, name: &str) -> Result<Identity> {
     corner.shared.run.authority().identity(&folder, name, &[])
 }
 
+/// A key pair whose certificate has expired, and the CA that signed it.
+fn expired(like: &Identity) -> Result<(Identity, String)> {
+    let mut ca = rcgen::CertificateParams::default();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = rcgen::CertifiedIssuer::self_signed(ca, rcgen::KeyPair::generate()?)?;
+    let mut params = rcgen::CertificateParams::default();
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    params.not_after = rcgen::date_time_ymd(2025, 1, 1);
+    let key = rcgen::KeyPair::generate()?;
+    let certificate_pem = params.signed_by(&key, &ca)?.pem();
+    Ok((Identity { certificate_pem, key_pem: key.serialize_pem(), ..like.clone() }, ca.pem()))
+}
+
 async fn certificate(shared: Arc<Shared>) -> Outcome {
     let corner = Corner::new(&shared, "login-certificate").await?;
     let ca = shared.run.authority().pem().to_owned();
@@ -390,6 +406,9 @@ async fn certificate_refused(shared: Arc<Shared>) -> Outcome {
     let good = pair(&corner, "good")?;
     let key_pem = foreign.signing_key.serialize_pem();
     let foreign = Identity { certificate_pem: foreign.cert.pem(), key_pem, ..good.clone() };
+    let (old, old_ca) = expired(&good)?;
+    store_pair(&corner, "old", &old).await?;
+    corner.bao().certificate_login(mount, "old", &old_ca, &[]).await?;
     store_pair(&corner, "good", &good).await?;
     store_pair(&corner, "foreign", &foreign).await?;
     store_pair(&corner, "mixed", &Identity { key_pem: foreign.key_pem.clone(), ..good }).await?;
@@ -397,8 +416,15 @@ async fn certificate_refused(shared: Arc<Shared>) -> Outcome {
     let issuing = issuer(&corner, login(mount, "mesh", "good")).create(corner.kube()).await?;
     issues(&corner, &issuing, "web").await?;
     for (auth, words) in [
-        (login(mount, "misspelt", "good"), ["(400: ", "spec.vault.auth.clientCertificate.name"]),
-        (login(mount, "other-names", "good"), ["(400: ", "allowed_common_names"]),
+        (
+            login(mount, "misspelt", "good"),
+            ["(400: invalid certificate", "spec.vault.auth.clientCertificate.name names no"],
+        ),
+        (login(mount, "other-names", "good"), ["(400: no chain matching all constraints", "allowed_common_names"]),
+        (
+            login(mount, "old", "old"),
+            ["(500: failed to verify client's certificate: x509: certificate has expired", "renew it"],
+        ),
         (
             login(mount, "mesh", "foreign"),
             [
