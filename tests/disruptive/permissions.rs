@@ -201,6 +201,11 @@ async fn logins(run: Run) -> Outcome {
     let requests = world.plane.kube_audit.all()?.of(&ours.namespace, &ours.account).resource("serviceaccounts/token");
     let allowed = requests.keep(|call| call.code == 201);
     ensure!(allowed.len() == 1 && allowed.named("login").len() == 1, "{requests:?}");
+    let granted = rbac::granted(kube, &ours.namespace, &ours.account).await?;
+    let granted: Vec<_> = granted.iter().filter(|right| right.resource.starts_with("serviceaccounts")).collect();
+    let [right] = granted.as_slice() else { anyhow::bail!("{granted:?}") };
+    let (verb, namespace, name) = (right.verb.as_str(), right.namespace.as_deref(), right.name.as_deref());
+    ensure!((verb, namespace, name) == ("create", Some(MESH), Some("login")), "{right:?}");
     Ok(())
 }
 
