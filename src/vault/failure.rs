@@ -206,4 +206,16 @@ mod tests {
         asks(500, Some("30"), None);
         asks(200, Some("30"), None);
     }
+
+    #[test]
+    fn a_refused_handshake_names_the_field_that_gave_our_certificate() {
+        let hint = |own_field: Option<&str>| {
+            let authority = "vault:8200".to_owned();
+            let peer = Peer { authority, https: true, ca_field: None, own_field: own_field.map(str::to_owned) };
+            peer.tls_hint(&rustls::Error::AlertReceived(AlertDescription::CertificateRequired))
+        };
+        assert!(hint(None).contains("set spec.vault.clientCertSecretRef"), "{}", hint(None));
+        let own = "spec.vault.auth.clientCertificate.secretName";
+        assert!(hint(Some(own)).ends_with(own), "{}", hint(Some(own)));
+    }
 }

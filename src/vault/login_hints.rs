@@ -14,20 +14,28 @@ pub fn login_hint(method: Method, text: &str) -> &'static str {
     rows.iter().find(|(words, _)| text.contains(words)).map_or(other, |(_, hint)| hint)
 }
 
+/// Whether an answer of 500, which otherwise passes, is about the configuration; `text` is Vault's words in lower case.
+pub fn is_configuration(text: &str) -> bool {
+    ["failed to verify client's certificate", "could not load backend configuration"].iter().any(|it| text.contains(it))
+}
+
 /// Words and what they mean; the first that fits.
 type Rows = &'static [(&'static str, &'static str)];
 
 const APP_ROLE: Rows = &[
     (
         "role or secret id",
-        "One of the two is wrong: the role id in spec.vault.auth.appRole, or the secret id in its secretRef (it may also have expired \
-         or be used up)",
+        "One of the two is wrong: spec.vault.auth.appRole.roleId (or what its roleIdSecretRef holds), or the secret id in its \
+         secretRef (it may also have expired or be used up)",
     ),
     (
         "secret id",
         "The secret id in spec.vault.auth.appRole.secretRef is wrong, expired, used up, or belongs to another role",
     ),
-    ("role id", "The role id in spec.vault.auth.appRole (roleId or roleIdSecretRef) names no role of this mount"),
+    (
+        "role id",
+        "spec.vault.auth.appRole.roleId names no role of this mount, or what its roleIdSecretRef holds does not",
+    ),
 ];
 
 const APP_ROLE_OTHER: &str = "One of three: spec.vault.auth.appRole.path names no AppRole mount, or spec.vault.namespace is wrong, or \
@@ -51,6 +59,10 @@ const KUBERNETES: Rows = &[
          to spec.vault.server as it is written, or list it in spec.vault.auth.kubernetes.serviceAccountRef.audiences",
     ),
     ("expired", "The token in spec.vault.auth.kubernetes.secretRef has expired; serviceAccountRef needs none"),
+    (
+        "could not load backend configuration",
+        "The mount has no configuration: write its kubernetes_host and kubernetes_ca_cert",
+    ),
 ];
 
 const KUBERNETES_OTHER: &str = "One of three: spec.vault.auth.kubernetes.mountPath names no kubernetes mount, or spec.vault.namespace is \
@@ -58,15 +70,12 @@ const KUBERNETES_OTHER: &str = "One of three: spec.vault.auth.kubernetes.mountPa
                                 and token_reviewer_jwt, whose ServiceAccount needs system:auth-delegator)";
 
 const CLIENT_CERTIFICATE: Rows = &[
+    ("expired", "The certificate that spec.vault.auth.clientCertificate names has expired: renew it"),
     (
-        "failed to match",
-        "spec.vault.auth.clientCertificate.name names no role of this mount, or not one for this certificate",
-    ),
-    (
-        "no chain matching",
-        "No role of the mount takes this certificate: its CA and its names must be those of the role (certificate, allowed_names, \
-         allowed_common_names, allowed_dns_sans, allowed_uri_sans, allowed_organizational_units); see \
-         spec.vault.auth.clientCertificate.name and secretName",
+        "all constraints",
+        "No role takes this certificate: spec.vault.auth.clientCertificate.name may be misspelt, and the certificate must fit what the \
+         role allows (certificate, allowed_names, allowed_common_names, allowed_dns_sans, allowed_uri_sans, \
+         allowed_organizational_units)",
     ),
     (
         "invalid certificate",
@@ -123,7 +132,11 @@ mod tests {
     #[test]
     fn each_word_names_a_field_or_an_option() {
         for (method, words, named) in [
-            (Method::AppRole, "invalid role or secret id", "role id in spec.vault.auth.appRole, or the secret id"),
+            (
+                Method::AppRole,
+                "invalid role or secret id",
+                "roleId (or what its roleIdSecretRef holds), or the secret id",
+            ),
             (Method::AppRole, "invalid role id", "roleIdSecretRef"),
             (Method::AppRole, "invalid secret id", "secretRef"),
             (Method::AppRole, "permission denied", "appRole.path"),
@@ -146,6 +159,12 @@ mod tests {
                 "no chain matching all constraints could be found for this login certificate",
                 "allowed_names",
             ),
+            (
+                Method::ClientCertificate,
+                "failed to match all constraints for this login certificate",
+                "clientCertificate.name may be misspelt",
+            ),
+            (Method::ClientCertificate, "x509: certificate has expired or is not yet valid", "renew it"),
             (Method::ClientCertificate, "client certificate must be supplied", "tls_disable_client_certs"),
             (Method::ClientCertificate, "permission denied", "mountPath"),
             (Method::Jwt, "role \"x\" could not be found", "jwt.role"),

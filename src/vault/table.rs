@@ -1,7 +1,7 @@
 //! What Vault's refusals mean: the one table from (step, status, errors) to [`SignError`]. Texts are those of OpenBao 2.7 and
 //! Vault 1.14; newer Vault adds `invalid token` to the 403 for a dead token (hashicorp/vault#25953).
 
-use super::login_hints::login_hint;
+use super::login_hints::{is_configuration, login_hint};
 use crate::api::auth::Method;
 use crate::issuance::signer::{Beyond, Fault, Obstacle, Outage, Refusal, SignError};
 use crate::issuance::words::Words;
@@ -64,15 +64,15 @@ impl Heard<'_> {
     pub fn login(self, method: Method) -> SignError {
         match self.status {
             404 if self.text().contains(NO_NAMESPACE) => self.obstructed(Obstacle::NoNamespace).into(),
-            400 | 401 | 403 | 404 | 405 => Fault::LoginRefused {
-                path: self.path.to_owned(),
-                status: self.status,
-                words: self.words(),
-                hint: login_hint(method, &self.text()).to_owned(),
-            }
-            .into(),
+            400 | 401 | 403 | 404 | 405 => self.login_refused(method),
+            500 if is_configuration(&self.text()) => self.login_refused(method),
             _ => self.passing(),
         }
+    }
+
+    fn login_refused(self, method: Method) -> SignError {
+        let hint = login_hint(method, &self.text()).to_owned();
+        Fault::LoginRefused { path: self.path.to_owned(), status: self.status, words: self.words(), hint }.into()
     }
 
     /// A refusal at the signing path.
@@ -446,6 +446,17 @@ mod tests {
             SignError::Issuer(Fault::LoginRefused { hint, .. }) => assert!(hint.contains("secretRef"), "{hint}"),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_login_that_meets_500_waits_for_vault_unless_a_person_has_to_act() {
+        for words in [
+            "failed to verify client's certificate: x509: certificate has expired",
+            "could not load backend configuration",
+        ] {
+            assert!(matches!(login(500, &[words]), SignError::Issuer(Fault::LoginRefused { .. })), "{words}");
+        }
+        assert!(matches!(login(500, &["internal error"]), SignError::Transient(_)));
     }
 
     #[test]

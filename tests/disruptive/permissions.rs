@@ -20,6 +20,7 @@ pub fn add(suite: &mut Suite) {
         "with a list of namespaces Secrets of others are forbidden, and every right we have is used",
         listed_namespaces,
     );
+    suite.add("a login's token may be requested of the ServiceAccounts that the chart names, and of no other", logins);
     suite.add("what the chart's values do not let us publish is left to others, and said in words", publishing);
 }
 
@@ -162,6 +163,49 @@ async fn listed_namespaces(run: Run) -> Outcome {
         ensure!(reads && matches!(call.resource.as_str(), "secrets" | "configmaps"), "{call:?} was forbidden");
     }
     ensure!(!calls.forbidden().is_empty());
+    Ok(())
+}
+
+async fn logins(run: Run) -> Outcome {
+    let world = World::start(run, bare()).await?;
+    let (kube, bao) = (&world.plane.kube, &world.plane.bao);
+    for account in ["login", "other"] {
+        kube.service_account(MESH, account).await?;
+    }
+    let key = std::fs::read_to_string(&world.plane.account_key)?;
+    let role = json!({
+        "role_type": "jwt", "user_claim": "sub", "bound_audiences": [bao.address()], "token_policies": [world.recipe.policy],
+    });
+    bao.jwt_login("jwt", &key, "mesh", role).await?;
+    let ours = world.controller(|_| ()).await?;
+    let with = |name: &str, account: &str| {
+        let auth = json!({"jwt": {"role": "mesh", "serviceAccountRef": {"name": account}}});
+        Issuer::with_auth(MESH, name, bao, &world.recipe.sign_path, auth)
+    };
+    let [login, other] = [with("vault", "login").create(kube).await?, with("other", "other").create(kube).await?];
+    for (issuing, account) in [(&login, "login"), (&other, "other")] {
+        let refused = issuing.reason("InvalidReference", SOON).await?;
+        let words = refused["message"].as_str().context("a message")?;
+        let begin = format!(
+            "spec.vault.auth.jwt.serviceAccountRef names ServiceAccount mesh/{account}: this controller may not request its tokens; \
+             list it in the chart's value serviceAccounts (the API server's words: serviceaccounts \"{account}\" is forbidden"
+        );
+        ensure!(words.starts_with(&begin), "{words}");
+    }
+    ensure!(bao.audit().all()?.logins("jwt") == 0, "Vault is not asked");
+
+    let set = ["serviceAccounts[0].namespace=mesh", "serviceAccounts[0].name=login"].map(str::to_owned);
+    Chart::render(&world.run, &ours.namespace, &set).await?.install(kube).await?;
+    login.ready(LATER).await?;
+    world.approved("web", &login.issuer_ref).await?.issued(&world, SOON).await?;
+    let requests = world.plane.kube_audit.all()?.of(&ours.namespace, &ours.account).resource("serviceaccounts/token");
+    let allowed = requests.keep(|call| call.code == 201);
+    ensure!(allowed.len() == 1 && allowed.named("login").len() == 1, "{requests:?}");
+    let granted = rbac::granted(kube, &ours.namespace, &ours.account).await?;
+    let granted: Vec<_> = granted.iter().filter(|right| right.resource.starts_with("serviceaccounts")).collect();
+    let [right] = granted.as_slice() else { anyhow::bail!("{granted:?}") };
+    let (verb, namespace, name) = (right.verb.as_str(), right.namespace.as_deref(), right.name.as_deref());
+    ensure!((verb, namespace, name) == ("create", Some(MESH), Some("login")), "{right:?}");
     Ok(())
 }
 

@@ -25,6 +25,7 @@ mod chains;
 mod chart;
 mod counting;
 mod issuing;
+mod logins;
 mod midflight;
 mod names;
 mod publishing;
@@ -54,6 +55,7 @@ const TOPICS: &[(&str, Topic)] = &[
     ("admission", admission::add),
     ("chart", chart::add),
     ("issuing", issuing::add),
+    ("logins", logins::add),
     ("authorities", authorities::add),
     ("verbatim", verbatim::add),
     ("recipes", recipes::add),
@@ -167,9 +169,11 @@ async fn start(run: &Run) -> anyhow::Result<Shared> {
     let vault = std::env::var_os(ON_VAULT).is_some();
     let plane = ControlPlane::start(run, Options { vault, ..Options::default() }).await?;
     support::let_namespaces_decide_alone(&plane.kube).await?;
+    let mut set = logins::prepare(&plane.kube).await?;
+    // Off unless told otherwise; what is refused then is shown by the disruptive suite.
+    set.push("publish.secrets=true".to_owned());
     let options = ControllerOptions {
-        // Off unless told otherwise; what is refused then is shown by the disruptive suite.
-        set: vec!["publish.secrets=true".to_owned()],
+        set,
         // What the most talkative level prints is searched for secrets at the end.
         rust_log: Some("trace".to_owned()),
         // The test's CA stands among the public roots, as Vault's would whose certificate was bought.

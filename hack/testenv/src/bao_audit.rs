@@ -81,11 +81,12 @@ impl BaoAudit {
         Ok(Calls(lines.iter().filter(|line| line["type"] == "response").map(Call::read).collect()))
     }
 
-    /// Every token that a login was answered with or that made a call, each of them once.
+    /// Every token that a login was made with or answered with, or that made a call, each of them once.
     pub fn tokens(&self) -> Result<Vec<String>> {
         let mut tokens = BTreeSet::new();
         for line in lines_since(&self.0, 0)? {
-            for token in [&line["response"]["auth"]["client_token"], &line["request"]["client_token"]] {
+            let sent = &line["request"];
+            for token in [&line["response"]["auth"]["client_token"], &sent["client_token"], &sent["data"]["jwt"]] {
                 tokens.extend(token.as_str().filter(|token| !token.is_empty()).map(str::to_owned));
             }
         }
