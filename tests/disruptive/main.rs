@@ -19,6 +19,7 @@ mod outages;
 mod peers;
 mod permissions;
 mod replicas;
+mod restart;
 mod roots;
 mod settings;
 mod support;
@@ -68,6 +69,7 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     peers::add(&mut suite);
     permissions::add(&mut suite);
     replicas::add(&mut suite);
+    restart::add(&mut suite);
     roots::add(&mut suite);
     settings::add(&mut suite);
     disturbances::add(&mut suite);
