@@ -34,6 +34,7 @@ mod requests;
 mod roots;
 mod rotation;
 mod secrets;
+mod standby;
 mod support;
 mod table;
 mod verbatim;
@@ -70,6 +71,7 @@ const TOPICS: &[(&str, Topic)] = &[
     ("names", names::add),
     ("brake", brake::add),
     ("counting", counting::add),
+    ("standby", standby::add),
 ];
 
 /// What every trial shares.
