@@ -1,7 +1,7 @@
 //! One process as a candidate: reads and writes the Lease, each call with a time limit of its own, and tells [`Leadership`].
 
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -10,7 +10,7 @@ use kube::api::PostParams;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 use super::election::{Election, Step};
@@ -34,6 +34,8 @@ pub struct Candidate {
     namespace: String,
     election: Election,
     leadership: Leadership,
+    /// What was seen last is what we wrote last: the next renewal needs no reading.
+    is_fresh: bool,
 }
 
 /// Why this process leads no longer. It has to end: what it began may be another's by now.
@@ -92,7 +94,13 @@ impl Candidate {
     /// Stands for election on the Lease in `namespace`. `leadership` is told of the outcome.
     pub fn new(client: Client, namespace: &str, leadership: Leadership) -> Self {
         let election = Election::new(identity());
-        Self { api: Api::namespaced(client, namespace), namespace: namespace.to_owned(), election, leadership }
+        Self {
+            api: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+            election,
+            leadership,
+            is_fresh: false,
+        }
     }
 
     /// Waits until this process leads, for as long as it takes.
@@ -119,8 +127,11 @@ impl Candidate {
 
     /// Renews until that is no longer possible. May be dropped and called again.
     pub async fn keep(&mut self) -> Lost {
+        // By the clock: a slow renewal does not put off the next one.
+        let mut ticks = interval(RETRY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            sleep(RETRY).await;
+            ticks.tick().await;
             let left = self.leadership.left(clock::monotonic()).unwrap_or_default();
             let attempted = if left.is_zero() { None } else { timeout(left, self.attempt()).await.ok() };
             match attempted {
@@ -158,26 +169,24 @@ impl Candidate {
 
     /// Looks, and takes or renews what is ours to take.
     async fn attempt(&mut self) -> Result<Standing, Problem> {
-        let asked = clock::monotonic();
         let led = self.leadership.holds();
-        self.look().await?;
+        if !std::mem::take(&mut self.is_fresh) {
+            self.look().await?;
+        }
         // What was ours and is not must not be taken again without a new start: others may have led in between.
         if led && !self.election.is_mine() {
             return Ok(Standing::Follows(Duration::ZERO));
         }
-        let how = PostParams::default();
-        let written = match self.election.step(LEASE, clock::monotonic(), clock::now()) {
+        let (how, asked) = (PostParams::default(), clock::monotonic());
+        let written = match self.election.step(LEASE, asked, clock::now()) {
             Step::Create(lease) => limited(self.api.create(&how, &lease)).await?,
             Step::Replace(lease) => limited(self.api.replace(LEASE, &how, &lease)).await?,
             Step::Wait(left) => return Ok(Standing::Follows(left)),
         };
-        self.won(written, asked);
-        Ok(Standing::Leads)
-    }
-
-    fn won(&mut self, written: Lease, asked: Instant) {
         self.election.observe(Some(written), clock::monotonic());
         self.leadership.renewed(asked);
+        self.is_fresh = true;
+        Ok(Standing::Leads)
     }
 
     async fn look(&mut self) -> Result<(), Problem> {

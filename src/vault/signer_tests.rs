@@ -69,6 +69,18 @@ async fn many(signer: &VaultSigner, count: usize) -> Vec<Result<Answer, SignErro
 }
 
 #[tokio::test]
+async fn a_replica_that_does_not_lead_calls_nobody() {
+    let fake = Fake::start(|_| certificate()).await;
+    let (config, material) = (config(&fake.url, |_| ()), fake::material(fake::app_role()));
+    let leadership = Leadership::none_yet();
+    let signer =
+        VaultSigner::new(&config, &material, &PublicRoots::none(), leadership, fake::metrics()).expect("usable");
+    assert!(matches!(signer.sign(&csr()).await, Err(SignError::Transient(_))));
+    assert!(matches!(signer.check(Probe::Ask).await.login, Fact::No(SignError::Transient(_))));
+    assert_eq!(fake.calls().len(), 0);
+}
+
+#[tokio::test]
 async fn fifty_requests_at_once_share_one_login() {
     let (fake, signer) = vault(0, |_| certificate()).await;
     assert!(many(&signer, 50).await.iter().all(Result::is_ok));

@@ -21,6 +21,7 @@ mod patience;
 mod peers;
 mod permissions;
 mod replicas;
+mod restart;
 mod roots;
 mod settings;
 mod support;
@@ -75,6 +76,7 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     peers::add(&mut suite);
     permissions::add(&mut suite);
     replicas::add(&mut suite);
+    restart::add(&mut suite);
     roots::add(&mut suite);
     settings::add(&mut suite);
     disturbances::add(&mut suite);

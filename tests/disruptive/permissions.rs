@@ -107,7 +107,12 @@ async fn listed_namespaces(run: Run) -> Outcome {
     }
     let set =
         ["secrets.namespaces={a}", "clusterResourceNamespace=a", "publish.secrets=true"].map(str::to_owned).to_vec();
-    let ours = world.controller(|options| options.set = set).await?;
+    let replica = |installed| {
+        world.controller(move |options| (options.set, options.alone, options.installed) = (set, false, installed))
+    };
+    let ours = replica.clone()(false).await?;
+    // It watches the lease that the first one holds.
+    let _standby = replica(true).await?;
 
     let in_b = with_config_map(&world, "b", vault.url()).create(kube).await?;
     let waits = world.ask("b", "web", &in_b.issuer_ref).await?;

@@ -37,6 +37,7 @@ mod roles;
 mod roots;
 mod rotation;
 mod secrets;
+mod standby;
 mod support;
 mod table;
 mod tokens;
@@ -78,6 +79,7 @@ const TOPICS: &[(&str, Topic)] = &[
     ("names", names::add),
     ("brake", brake::add),
     ("counting", counting::add),
+    ("standby", standby::add),
 ];
 
 /// What every trial shares.
