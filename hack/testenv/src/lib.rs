@@ -70,7 +70,7 @@ pub use kube::{Kube, condition};
 pub use kube_audit::{KubeAudit, KubeCall, KubeCalls};
 pub use peer::Peer;
 pub use programs::Programs;
-pub use proxy::{Action, Proxy, Recorded, Rule, Seen};
+pub use proxy::{Action, Door, Proxy, Recorded, Rule, Seen};
 pub use requests::{Created, IssuerRef, Request, ca_of, certificate_of};
 pub use run::Run;
 pub use secrets::Secrets;

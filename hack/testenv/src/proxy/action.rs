@@ -29,6 +29,25 @@ pub enum Action {
     Replace(Reply),
     /// It passes, and upstream's JSON answer is changed on its way.
     Patch(Change),
+    /// It passes, and the first half of upstream's body is all of the answer.
+    Halve,
+    /// It passes, and the connection is closed in the middle of upstream's body.
+    BreakOff,
+    /// It passes, and upstream's body comes a byte at a time with this pause after each.
+    Drip(Duration),
+}
+
+/// How a proxy meets new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// As the proxy was started.
+    Open,
+    /// Nobody listens at the port.
+    Shut,
+    /// Something listens that speaks no TLS.
+    Plain,
+    /// With a certificate of a CA that nobody knows.
+    Stranger,
 }
 
 /// An answer of the test's own.
