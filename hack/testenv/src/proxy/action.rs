@@ -17,6 +17,8 @@ pub enum Action {
     Pass,
     /// It passes after a while.
     Delay(Duration),
+    /// It passes, and upstream's answer comes after a while; who is gone by then has missed it.
+    Late(Duration),
     /// The connection is closed; upstream never hears of it.
     Cut,
     /// Upstream acts on it and the connection is closed without an answer.

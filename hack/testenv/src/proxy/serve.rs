@@ -128,6 +128,11 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Resp
             tokio::time::sleep(time).await;
             stream(shared.forward(&seen).await?)?
         }
+        Action::Late(time) => {
+            let answer = shared.forward(&seen).await?;
+            tokio::time::sleep(time).await;
+            stream(answer)?
+        }
         Action::Cut => bail!("a rule cuts it"),
         Action::DeliverThenCut => {
             let answer = shared.forward(&seen).await?;
