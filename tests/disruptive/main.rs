@@ -13,6 +13,7 @@ use libtest_mimic::{Arguments, Trial};
 use testenv::Run;
 use tokio::runtime::Runtime;
 
+mod afterwards;
 mod disturbances;
 mod late_writes;
 mod outages;
@@ -21,6 +22,7 @@ mod permissions;
 mod roots;
 mod settings;
 mod support;
+mod under_load;
 
 /// How many trials run side by side: each starts four processes and more.
 const AT_ONCE: usize = 2;
@@ -62,6 +64,8 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     let run = Run::start("disruptive")?;
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
     let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
+    // First, because its trials last longest.
+    under_load::add(&mut suite);
     late_writes::add(&mut suite);
     outages::add(&mut suite);
     peers::add(&mut suite);
@@ -69,10 +73,14 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     roots::add(&mut suite);
     settings::add(&mut suite);
     disturbances::add(&mut suite);
-    let Suite { trials, run: shared, .. } = suite;
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    let failed = conclusion.has_failed();
-    drop(shared);
+    let during = libtest_mimic::run(&arguments, std::mem::take(&mut suite.trials));
+    afterwards::add(&mut suite);
+    // It has something to say about any part of the suite.
+    arguments.filter = None;
+    arguments.skip.clear();
+    let afterwards = libtest_mimic::run(&arguments, std::mem::take(&mut suite.trials));
+    let failed = during.has_failed() || afterwards.has_failed();
+    drop(suite);
     run.finish(!failed);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
