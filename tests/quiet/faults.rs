@@ -84,7 +84,7 @@ type Cell = (&'static str, At, Fault, Meanwhile, End);
 
 const POLICY: &[&str] = &["1 error occurred:\n\t* permission denied\n\n"];
 const DEAD: &[&str] = &["permission denied"];
-const DEAD_SINCE_1_16: &[&str] = &["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"];
+const DEAD_IN_NEWER_WORDS: &[&str] = &["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"];
 const NO_ROUTE: &[&str] = &["no handler for route \"elsewhere/sign/mesh\". route entry not found."];
 const STATE: &[&str] = &["required index state not present"];
 const LIMIT: &[&str] = &["request path \"x\": rate limit quota exceeded"];
@@ -115,7 +115,7 @@ const SIGN: &[Cell] = &[
     ("role-400", Sign, Answer(400, &["uri_sans not allowed by this role: spiffe://x"]), Ready, Failed),
     ("policy-403", SignPath, Answer(403, POLICY), NotReady, Issued),
     ("dead-token-403", SignPath, Answer(403, DEAD), NotReady, Issued),
-    ("dead-token-403-since-1-16", SignPath, Answer(403, DEAD_SINCE_1_16), NotReady, Issued),
+    ("dead-token-403-newer", SignPath, Answer(403, DEAD_IN_NEWER_WORDS), NotReady, Issued),
     ("no-route-404", SignPath, Answer(404, NO_ROUTE), NotReady, Issued),
     ("state-412", Sign, Answer(412, STATE), Ready, Issued),
     ("limit-429", Sign, Answer(429, LIMIT), Ready, Issued),
@@ -136,7 +136,7 @@ const CHECK: &[Cell] = &[
     ("no-role-400", Probe, Answer(400, &["unknown role: mesh"]), NotReady, Issued),
     ("policy-403", Probe, Answer(403, POLICY), NotReady, Issued),
     ("dead-token-403", Probe, Answer(403, DEAD), NotReady, Issued),
-    ("dead-token-403-since-1-16", Probe, Answer(403, DEAD_SINCE_1_16), NotReady, Issued),
+    ("dead-token-403-newer", Probe, Answer(403, DEAD_IN_NEWER_WORDS), NotReady, Issued),
     ("no-route-404", Probe, Answer(404, NO_ROUTE), NotReady, Issued),
     ("state-412", Probe, Answer(412, STATE), NotReady, Issued),
     ("limit-429", Probe, Answer(429, LIMIT), NotReady, Issued),

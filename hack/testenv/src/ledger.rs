@@ -26,7 +26,8 @@ pub struct Ledger {
     signs: BTreeMap<String, Vec<Sign>>,
     /// Our writes of a request's status that the API server took, by `namespace/name`.
     writes: HashMap<String, Vec<Timestamp>>,
-    logins: usize,
+    /// When each token was handed out, by its accessor.
+    tokens: HashMap<String, Timestamp>,
 }
 
 /// How long a disturbance may still cost something when it is over.
@@ -36,6 +37,9 @@ const AFTERWARDS: SignedDuration = SignedDuration::from_secs(2);
 struct Sign {
     begun: Timestamp,
     answered: Timestamp,
+    /// When its token was handed out. A process logs in for itself, so this tells which one asked, even where the question lay
+    /// in a socket when that process was killed.
+    token: Timestamp,
 }
 
 /// Something that may cost an answer on its way.
@@ -77,7 +81,7 @@ impl Ledger {
             begun: HashMap::new(),
             signs: BTreeMap::new(),
             writes: HashMap::new(),
-            logins: 0,
+            tokens: HashMap::new(),
         }
     }
 
@@ -107,19 +111,22 @@ impl Ledger {
         let begun = self.begun.remove(&call.id);
         if let Some(token) = line["response"]["auth"]["client_token"].as_str() {
             self.secrets.add("the token of a login", token);
-            self.logins += 1;
+            let accessor = line["response"]["auth"]["accessor"].as_str().unwrap_or_default();
+            self.tokens.insert(accessor.to_owned(), time(&call.time)?);
         }
         if is_sign(&call.path) && !call.probe && call.error.is_none() {
             let answered = time(&call.time)?;
             let csr = call.data["csr"].as_str().unwrap_or_default().trim().to_owned();
-            self.signs.entry(csr).or_default().push(Sign { begun: begun.unwrap_or(answered), answered });
+            let begun = begun.unwrap_or(answered);
+            let token = call.accessor.and_then(|accessor| self.tokens.get(&accessor)).copied().unwrap_or(begun);
+            self.signs.entry(csr).or_default().push(Sign { begun, answered, token });
         }
         Ok(())
     }
 
     /// Adds up, knowing whose CSR is whose (`namespace/name`) and what fell when.
     pub fn account(&self, names: &HashMap<String, String>, falls: &[Fall]) -> Account {
-        let mut account = Account { logins: self.logins, requests: self.signs.len(), ..Account::default() };
+        let mut account = Account { logins: self.tokens.len(), requests: self.signs.len(), ..Account::default() };
         let kills: Vec<_> = falls.iter().filter_map(Fall::kill).collect();
         account.in_flight = vec![0; kills.len()];
         for (csr, signs) in &self.signs {
@@ -128,20 +135,24 @@ impl Ledger {
             account.signs += signs.len();
             for (at, sign) in signs.iter().enumerate() {
                 let written = |before: Timestamp| writes.iter().any(|write| (sign.answered..before).contains(write));
-                // The first kill after the sign ended the process that had asked for it.
-                let kill = kills.iter().position(|kill| *kill >= sign.begun);
+                // The first kill after the login ended the process that had asked.
+                let kill = kills.iter().position(|kill| *kill >= sign.token);
                 if let Some(kill) = kill
                     && !written(kills[kill])
                 {
                     account.in_flight[kill] += 1;
                 }
                 let Some(next) = signs.get(at + 1) else { continue };
-                match falls.iter().find(|fall| fall.between(sign.begun, next.begun)) {
+                let between = |fall: &&Fall| fall.between(sign, next);
+                match falls.iter().filter(between).max_by_key(|fall| matches!(fall, Fall::Vault(..))) {
+                    // What lay in its sockets may be signed after what was asked later, and written.
+                    Some(Fall::Vault(..)) => account.after_outages += 1,
                     _ if written(next.begun) => {
-                        account.unexplained.push(format!("{name} was signed at {} although it was written", next.begun))
+                        account
+                            .unexplained
+                            .push(format!("{name} was signed at {} although it was written", next.begun));
                     }
                     Some(Fall::Ours(_)) => account.after_kills += 1,
-                    Some(Fall::Vault(..)) => account.after_outages += 1,
                     None => account.unexplained.push(format!("{name} at {} and {}", sign.begun, next.begun)),
                 }
             }
@@ -158,11 +169,11 @@ impl Fall {
         }
     }
 
-    fn between(&self, from: Timestamp, until: Timestamp) -> bool {
+    fn between(&self, sign: &Sign, next: &Sign) -> bool {
         match self {
-            Fall::Ours(at) => (from..until).contains(at),
+            Fall::Ours(at) => (sign.token..next.token).contains(at),
             // What a paused server has in its sockets is served when it wakes up, for a caller who may have gone.
-            Fall::Vault(begun, ended) => *begun < until && *ended + AFTERWARDS > from,
+            Fall::Vault(begun, ended) => *begun < next.begun && *ended + AFTERWARDS > sign.begun,
         }
     }
 }
