@@ -13,6 +13,7 @@ use libtest_mimic::{Arguments, Trial};
 use testenv::Run;
 use tokio::runtime::Runtime;
 
+mod afterwards;
 mod disturbances;
 mod late_writes;
 mod outages;
@@ -26,6 +27,7 @@ mod roots;
 mod settings;
 mod support;
 mod tokens;
+mod under_load;
 
 /// How many trials run side by side: each starts four processes and more.
 const AT_ONCE: usize = 3;
@@ -70,6 +72,7 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     // The longest first, so that the others run beside them; this one mostly sleeps.
     patience::add(&mut suite);
     tokens::add(&mut suite);
+    under_load::add(&mut suite);
     late_writes::add(&mut suite);
     outages::add(&mut suite);
     pace::add(&mut suite);
@@ -80,10 +83,14 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     roots::add(&mut suite);
     settings::add(&mut suite);
     disturbances::add(&mut suite);
-    let Suite { trials, run: shared, .. } = suite;
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    let failed = conclusion.has_failed();
-    drop(shared);
+    let during = libtest_mimic::run(&arguments, std::mem::take(&mut suite.trials));
+    afterwards::add(&mut suite);
+    // It has something to say about any part of the suite.
+    arguments.filter = None;
+    arguments.skip.clear();
+    let afterwards = libtest_mimic::run(&arguments, std::mem::take(&mut suite.trials));
+    let failed = during.has_failed() || afterwards.has_failed();
+    drop(suite);
     run.finish(!failed);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use testenv::{
     Chain, ControlPlane, Controller, ControllerOptions, Created, Csr, Issuer, IssuerRef, Issuing, KeyAndCsr, Options,
-    Recipe, Request, Run, Seen, certificate_of, condition, eventually, openssl,
+    Recipe, Request, Run, Seen, Witness, certificate_of, condition, eventually, openssl,
 };
 
 /// Long enough for what should happen at once, on a machine that has three trials to carry.
@@ -22,6 +22,8 @@ pub struct World {
     pub run: Run,
     pub plane: ControlPlane,
     pub recipe: Recipe,
+    /// What it writes down is searched for secrets when all trials are over: `afterwards.rs`.
+    witness: Witness,
 }
 
 /// The API server and its store alone, without cert-manager's processes: the trial approves by itself.
@@ -34,12 +36,15 @@ impl World {
         let plane = ControlPlane::start(&run, options).await?;
         plane.kube.namespace(MESH).await?;
         let recipe = plane.bao.plain_recipe("mesh", Chain::WithRoot).await?;
-        Ok(World { run, plane, recipe })
+        let witness = Witness::start(&plane.kube)?;
+        Ok(World { run, plane, recipe, witness })
     }
 
     /// Starts our controller, with whatever the trial changes.
     pub async fn controller(&self, change: impl FnOnce(&mut ControllerOptions)) -> anyhow::Result<Controller> {
-        Controller::start(&self.plane, controller_options(change)).await
+        let ours = Controller::start(&self.plane, controller_options(change)).await?;
+        self.witness.watch_metrics(&ours)?;
+        Ok(ours)
     }
 
     /// An issuer `vault` in `mesh`, not yet created, that reaches OpenBao at `server`.
@@ -153,18 +158,8 @@ impl Asked {
 
     /// The certificate holds the key of this request and no other's.
     pub async fn has_own_key(&self, object: &Value) -> anyhow::Result<()> {
-        let folder = tempfile::tempdir()?;
-        let file = |name: &str, text: &str| -> anyhow::Result<String> {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text)?;
-            Ok(path.display().to_string())
-        };
-        let certificate = file("certificate", &certificate_of(object)?)?;
-        let csr = file("csr", &self.pair.csr_pem)?;
-        let issued = openssl::run(&["x509", "-in", &certificate, "-noout", "-pubkey"]).await?;
-        let asked = openssl::run(&["req", "-in", &csr, "-noout", "-pubkey"]).await?;
-        ensure!(issued == asked, "{} got a certificate of another key", self.request.name);
-        Ok(())
+        let same = openssl::same_key(&certificate_of(object)?, &self.pair.csr_pem).await;
+        same.with_context(|| self.request.name.clone())
     }
 
     /// Fails when it has been given up.

@@ -24,6 +24,7 @@ mod built_in;
 mod chains;
 mod chart;
 mod counting;
+mod faults;
 mod issuing;
 mod logins;
 mod midflight;
@@ -53,6 +54,8 @@ type Topic = fn(&mut Suite);
 
 /// The files of trials.
 const TOPICS: &[(&str, Topic)] = &[
+    // First, because its trials wait longest.
+    ("faults", faults::add),
     ("admission", admission::add),
     ("chart", chart::add),
     ("issuing", issuing::add),

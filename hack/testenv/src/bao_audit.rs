@@ -107,7 +107,7 @@ impl BaoAudit {
 }
 
 impl Call {
-    fn read(line: &Value) -> Call {
+    pub(crate) fn read(line: &Value) -> Call {
         let request = &line["request"];
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         let path = text(&request["path"]).unwrap_or_default();
@@ -126,7 +126,7 @@ impl Call {
     }
 }
 
-fn is_sign(path: &str) -> bool {
+pub(crate) fn is_sign(path: &str) -> bool {
     path.split('/').any(|part| matches!(part, "sign" | "sign-verbatim" | "sign-intermediate"))
 }
 
@@ -199,6 +199,12 @@ pub(crate) fn end_of(path: &Path) -> Result<u64> {
 
 /// The whole JSON lines after a position.
 pub(crate) fn lines_since(path: &Path, position: u64) -> Result<Vec<Value>> {
+    let text = text_since(path, position)?;
+    text.lines().map(|line| serde_json::from_str(line).context("an audit line")).collect()
+}
+
+/// The whole lines after a position.
+pub(crate) fn text_since(path: &Path, position: u64) -> Result<String> {
     let read = || -> std::io::Result<String> {
         let mut file = std::fs::File::open(path)?;
         file.seek(SeekFrom::Start(position))?;
@@ -206,10 +212,10 @@ pub(crate) fn lines_since(path: &Path, position: u64) -> Result<Vec<Value>> {
         file.read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
-    let text = match read() {
+    let mut text = match read() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         other => other.with_context(|| format!("reading {}", path.display()))?,
     };
-    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    whole.lines().map(|line| serde_json::from_str(line).context("an audit line")).collect()
+    text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+    Ok(text)
 }

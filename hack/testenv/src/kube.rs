@@ -86,6 +86,13 @@ impl Kube {
         Answer::read(request.send().await.with_context(|| format!("asking the API server for {path}"))?).await
     }
 
+    /// A GET whose answer is read while it comes in, however long that takes: a watch.
+    pub(crate) async fn open(&self, path: &str) -> Result<reqwest::Response> {
+        let request = self.client.get(format!("{}{path}", self.server)).bearer_auth(&self.token);
+        let answer = request.send().await.with_context(|| format!("asking the API server for {path}"))?;
+        answer.error_for_status().with_context(|| format!("watching {path}"))
+    }
+
     /// GET; a refusal is an error.
     pub async fn get(&self, path: &str) -> Result<Value> {
         self.send("GET", path, "", None).await?.ok(&format!("GET {path}"))

@@ -1,7 +1,7 @@
 //! The API server's audit log as a witness: who wrote what, and what was forbidden.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::Value;
@@ -52,6 +52,11 @@ impl KubeAudit {
         KubeAudit(path)
     }
 
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// The end of the log, for [`KubeAudit::since`].
     pub fn mark(&self) -> Result<KubeMark> {
         end_of(&self.0).map(KubeMark)
@@ -82,7 +87,7 @@ impl KubeAudit {
 }
 
 impl KubeCall {
-    fn read(line: &Value) -> KubeCall {
+    pub(crate) fn read(line: &Value) -> KubeCall {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let object = &line["objectRef"];
         let resource = match object["subresource"].as_str() {

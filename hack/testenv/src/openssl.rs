@@ -28,6 +28,17 @@ pub async fn verify(chain_pem: &str, anchors_pem: &str) -> Result<()> {
     run(&args).await.map(drop)
 }
 
+/// Checks that a certificate (the first of a chain) holds the public key of a CSR.
+pub async fn same_key(chain_pem: &str, csr_pem: &str) -> Result<()> {
+    let key_of = async |kind: &str, text: &str| {
+        let file = tempfile::NamedTempFile::new().context("making a file")?;
+        std::fs::write(file.path(), text).context("writing PEM")?;
+        run(&[kind, "-in", &file.path().display().to_string(), "-noout", "-pubkey"]).await
+    };
+    ensure!(key_of("x509", chain_pem).await? == key_of("req", csr_pem).await?, "the certificate holds another key");
+    Ok(())
+}
+
 /// A certificate or CSR as `openssl x509 -text` / `openssl req -text` prints it.
 pub async fn text(pem_text: &str) -> Result<String> {
     let kind = if pem_text.contains("REQUEST") { "req" } else { "x509" };

@@ -15,10 +15,12 @@ use hyper::HeaderMap;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
+use crate::authority::Authority;
 use crate::http::Answer;
 use crate::run::Run;
+use serve::Tls;
 
-pub use action::Action;
+pub use action::{Action, Door};
 
 /// A running proxy. Clones are handles of the same one; it ends with the last.
 #[derive(Clone)]
@@ -110,6 +112,7 @@ struct Shared {
     /// The records; a record is found again by its number, which grows for ever.
     records: Mutex<(usize, Vec<Recorded>)>,
     generation: watch::Sender<u64>,
+    door: watch::Sender<Door>,
 }
 
 struct Listening(tokio::task::JoinHandle<()>);
@@ -125,7 +128,10 @@ impl Proxy {
     pub async fn start(run: &Run, upstream: &str) -> Result<Proxy> {
         let folder = run.new_folder("proxy")?;
         let identity = run.authority().identity(&folder, "proxy", &["localhost", "127.0.0.1"])?;
-        Proxy::listen(run, upstream, Some(serve::acceptor(&identity)?)).await
+        let stranger = Authority::new(&folder.join("stranger-ca.crt"))?;
+        let stranger = stranger.identity(&folder, "stranger", &["localhost", "127.0.0.1"])?;
+        let tls = Tls { known: serve::acceptor(&identity)?, stranger: serve::acceptor(&stranger)? };
+        Proxy::listen(run, upstream, Some(tls)).await
     }
 
     /// Listens without TLS.
@@ -133,7 +139,7 @@ impl Proxy {
         Proxy::listen(run, upstream, None).await
     }
 
-    async fn listen(run: &Run, upstream: &str, tls: Option<tokio_rustls::TlsAcceptor>) -> Result<Proxy> {
+    async fn listen(run: &Run, upstream: &str, tls: Option<Tls>) -> Result<Proxy> {
         let port = run.port()?;
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.context("listening")?;
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -145,6 +151,7 @@ impl Proxy {
             held: Mutex::default(),
             records: Mutex::default(),
             generation: watch::channel(0).0,
+            door: watch::channel(Door::Open).0,
         });
         let task = tokio::spawn(serve::accept(listener, tls, shared.clone()));
         Ok(Proxy { url: format!("{scheme}://127.0.0.1:{port}"), shared, _listening: Arc::new(Listening(task)) })
@@ -219,6 +226,12 @@ impl Proxy {
     /// Sends a request once more, as it was.
     pub async fn replay(&self, recorded: &Recorded) -> Result<Answer> {
         Answer::read(self.shared.forward(&recorded.seen).await?).await
+    }
+
+    /// Meets new connections in another way from now on, and closes those that are open.
+    pub fn door(&self, door: Door) {
+        self.shared.door.send_replace(door);
+        self.cut_all();
     }
 
     /// Closes every open connection, running watches included.

@@ -1,42 +1,49 @@
 //! Every secret value made in a run, so that one test can look for all of them
 //! in everything we print: raw, base64, URL- or JSON-escaped.
 
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use aho_corasick::AhoCorasick;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
-/// The registry. Cloning it gives another handle of the same list.
+/// The registry: what each value is. Cloning it gives another handle of the same one.
 #[derive(Clone, Default)]
-pub struct Secrets(Arc<Mutex<Vec<(String, String)>>>);
+pub struct Secrets(Arc<Mutex<BTreeMap<String, String>>>);
 
 impl Secrets {
     /// Records a secret and hands it back.
     pub fn add(&self, what: impl Into<String>, value: impl Into<String>) -> String {
         let value = value.into();
-        let mut known = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if value.len() >= 4 && !known.iter().any(|(_, other)| *other == value) {
-            known.push((what.into(), value.clone()));
+        if value.len() >= 4 {
+            self.known().entry(value.clone()).or_insert_with(|| what.into());
         }
         value
     }
 
-    /// All secrets: what each one is, and its value.
-    pub fn all(&self) -> Vec<(String, String)> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.known().len()
     }
 
-    /// What was leaked into `text`, as `what (form)`; the values are not repeated.
+    /// What was leaked into `text`, as `what (form)`; the values are not repeated. A soak hands out thousands of tokens and
+    /// logs megabytes, so all of them are looked for at once.
     pub fn found_in(&self, text: &str) -> Vec<String> {
-        let mut found = Vec::new();
-        for (what, value) in self.all() {
-            for (form, needle) in forms(&value) {
-                if text.contains(&needle) {
-                    found.push(format!("{what} ({form})"));
-                }
+        let (mut needles, mut meanings) = (Vec::new(), Vec::new());
+        for (value, what) in self.known().iter() {
+            for (form, needle) in forms(value) {
+                needles.push(needle);
+                meanings.push(format!("{what} ({form})"));
             }
         }
-        found
+        let search = AhoCorasick::new(&needles).expect("fewer needles than states can be counted");
+        let found: BTreeSet<_> = search.find_overlapping_iter(text).map(|it| it.pattern().as_usize()).collect();
+        found.into_iter().filter_map(|index| meanings.get(index).cloned()).collect()
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -17,6 +17,8 @@ pub enum Action {
     Pass,
     /// It passes after a while.
     Delay(Duration),
+    /// It passes, and upstream's answer comes after a while; who is gone by then has missed it.
+    Late(Duration),
     /// The connection is closed; upstream never hears of it.
     Cut,
     /// Upstream acts on it and the connection is closed without an answer.
@@ -29,6 +31,25 @@ pub enum Action {
     Replace(Reply),
     /// It passes, and upstream's JSON answer is changed on its way.
     Patch(Change),
+    /// It passes, and the first half of upstream's body is all of the answer.
+    Halve,
+    /// It passes, and the connection is closed in the middle of upstream's body.
+    BreakOff,
+    /// It passes, and upstream's body comes a byte at a time with this pause after each.
+    Drip(Duration),
+}
+
+/// How a proxy meets new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// As the proxy was started.
+    Open,
+    /// Nobody listens at the port.
+    Shut,
+    /// Something listens that speaks no TLS.
+    Plain,
+    /// With a certificate of a CA that nobody knows.
+    Stranger,
 }
 
 /// An answer of the test's own.

@@ -22,7 +22,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::action::{Action, Reply};
+use super::action::{Action, Door, Reply};
 use super::{Held, Seen, Shared, lock};
 use crate::authority::Identity;
 use crate::http::Answer;
@@ -41,17 +41,52 @@ pub(super) fn acceptor(identity: &Identity) -> Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config.context("the proxy's TLS settings")?)))
 }
 
-pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+/// The two certificates that a proxy can show.
+#[derive(Clone)]
+pub(super) struct Tls {
+    pub(super) known: TlsAcceptor,
+    pub(super) stranger: TlsAcceptor,
+}
+
+pub(super) async fn accept(listener: TcpListener, tls: Option<Tls>, shared: Arc<Shared>) {
+    let Ok(address) = listener.local_addr() else { return };
+    let mut listener = Some(listener);
+    let mut door = shared.door.subscribe();
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let (tls, shared) = (tls.clone(), shared.clone());
+        let now = *door.borrow_and_update();
+        if now == Door::Shut {
+            listener = None;
+        } else if listener.is_none() {
+            // Nobody else is given the port: it is free as soon as the last listener is gone.
+            listener = TcpListener::bind(address).await.ok();
+        }
+        let accepted = async {
+            match &listener {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        let stream = tokio::select! {
+            accepted = accepted => accepted,
+            changed = door.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+        };
+        let Ok((stream, _)) = stream else { continue };
+        let acceptor = match now {
+            Door::Open => tls.as_ref().map(|tls| tls.known.clone()),
+            Door::Stranger => tls.as_ref().map(|tls| tls.stranger.clone()),
+            Door::Plain | Door::Shut => None,
+        };
+        let shared = shared.clone();
         // Without it small answers wait 40 ms for an acknowledgement; where it is refused they still come.
         let _ = stream.set_nodelay(true);
         tokio::spawn(async move {
-            match tls {
+            match acceptor {
                 // A client that refuses our certificate is what some tests are about.
-                Some(tls) => {
-                    if let Ok(stream) = tls.accept(stream).await {
+                Some(acceptor) => {
+                    if let Ok(stream) = acceptor.accept(stream).await {
                         connection(stream, shared).await
                     }
                 }
@@ -93,6 +128,11 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Resp
             tokio::time::sleep(time).await;
             stream(shared.forward(&seen).await?)?
         }
+        Action::Late(time) => {
+            let answer = shared.forward(&seen).await?;
+            tokio::time::sleep(time).await;
+            stream(answer)?
+        }
         Action::Cut => bail!("a rule cuts it"),
         Action::DeliverThenCut => {
             let answer = shared.forward(&seen).await?;
@@ -118,6 +158,15 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Resp
             change(&seen, &mut body);
             whole(reply_of(Answer { status, body }))?
         }
+        Action::Halve => {
+            let answer = shared.forward(&seen).await?;
+            let status = answer.status().as_u16();
+            let body = answer.bytes().await.context("reading an answer")?;
+            let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+            whole(Reply { status, headers, body: body.slice(..body.len() / 2).to_vec() })?
+        }
+        Action::BreakOff => slowly(shared.forward(&seen).await?, Pace::HalfAtOnce).await?,
+        Action::Drip(pause) => slowly(shared.forward(&seen).await?, Pace::Bytes(pause)).await?,
     };
     shared.note(record, response.status().as_u16());
     Ok(response)
@@ -154,6 +203,43 @@ fn whole(reply: Reply) -> Result<Response<Body>> {
     }
     let body = Full::new(Bytes::from(reply.body)).map_err(|never: Infallible| match never {});
     response.body(body.boxed()).context("making an answer")
+}
+
+/// How an answer's body trickles.
+enum Pace {
+    /// Its first half, and then the connection ends.
+    HalfAtOnce,
+    /// A byte at a time.
+    Bytes(std::time::Duration),
+}
+
+/// Passes an answer on that promises its whole body and keeps the client waiting for it.
+async fn slowly(upstream: reqwest::Response, pace: Pace) -> Result<Response<Body>> {
+    let status = upstream.status();
+    let bytes = upstream.bytes().await.context("reading an answer")?;
+    let response = Response::builder().status(status).header(header::CONTENT_LENGTH, bytes.len());
+    let response = response.header(header::CONTENT_TYPE, "application/json");
+    let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(8);
+    tokio::spawn(async move {
+        match pace {
+            Pace::HalfAtOnce => {
+                // A client that has gone already has no need of it.
+                let _ = sender.send_data(bytes.slice(..bytes.len() / 2)).await;
+                // Were it aborted at once, not even the first half would be sent.
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                sender.abort(std::io::Error::other("a rule breaks it off"));
+            }
+            Pace::Bytes(pause) => {
+                for at in 0..bytes.len() {
+                    if sender.send_data(bytes.slice(at..=at)).await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    });
+    response.body(body.boxed()).context("passing an answer on")
 }
 
 /// Passes an answer on while it comes in.

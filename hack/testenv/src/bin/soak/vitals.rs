@@ -1,0 +1,171 @@
+//! What our process holds while it works, and whether a secret stands in what it prints: looked at every few seconds.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use testenv::follow::Going;
+use testenv::{Ledger, Peer, Secrets, Tail};
+
+use crate::world::World;
+
+const PACE: Duration = Duration::from_secs(2);
+/// A process that has just begun still grows into its work.
+const WARM_UP: Duration = Duration::from_secs(10);
+/// A burst leaves idle connections behind, which are closed a minute and a half later.
+const SETTLES: Duration = Duration::from_secs(120);
+/// A few connections more or less are no growth.
+pub const MORE_DESCRIPTORS: usize = 10;
+
+/// The looking.
+pub struct Vitals {
+    shared: Arc<Shared>,
+    going: Going,
+}
+
+struct Shared {
+    calm: AtomicBool,
+    seen: Mutex<Seen>,
+}
+
+/// What was seen.
+pub struct Seen {
+    /// Both audit logs.
+    pub ledger: Ledger,
+    /// In order.
+    pub samples: Vec<Sample>,
+    /// Secrets in our log, in words.
+    pub leaks: Vec<String>,
+    /// Lines of our log that tell a defect.
+    pub errors: Vec<String>,
+    /// Bytes of our log.
+    pub logged: usize,
+    log: Tail,
+    secrets: Secrets,
+    begun: Instant,
+}
+
+/// One look at the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Since the soak began.
+    pub at: Duration,
+    /// Whose it is.
+    pub pid: u32,
+    /// Resident memory in bytes.
+    pub memory: u64,
+    /// Open file descriptors.
+    pub descriptors: usize,
+    /// Whether nothing was away and hardly a request waited.
+    pub calm: bool,
+}
+
+impl Vitals {
+    /// Begins.
+    pub fn start(world: &World) -> Result<Vitals> {
+        let seen = Seen {
+            ledger: Ledger::new(&world.plane, &world.ours),
+            samples: Vec::new(),
+            leaks: Vec::new(),
+            errors: Vec::new(),
+            logged: 0,
+            log: Tail::new(world.ours.peer().log_path()),
+            secrets: world.plane.run.secrets().clone(),
+            begun: Instant::now(),
+        };
+        let shared = Arc::new(Shared { calm: AtomicBool::new(true), seen: Mutex::new(seen) });
+        let (looking, peer) = (Arc::clone(&shared), world.ours.peer().clone());
+        let going = Going::new(async move {
+            loop {
+                tokio::time::sleep(PACE).await;
+                let (looking, peer) = (Arc::clone(&looking), peer.clone());
+                let calm = looking.calm.load(Ordering::Relaxed);
+                let look = move || {
+                    let mut seen = lock(&looking.seen);
+                    // A process that is just being killed has nothing to show.
+                    let sample = sample(&peer, seen.begun, calm);
+                    seen.samples.extend(sample);
+                    if let Err(error) = seen.read() {
+                        seen.errors.push(format!("{error:#}"));
+                    }
+                };
+                // Searching takes time, of which the runtime's own threads have little.
+                if tokio::task::spawn_blocking(look).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Vitals { shared, going })
+    }
+
+    /// Whether samples from now on may be compared.
+    pub fn calm(&self, calm: bool) {
+        self.shared.calm.store(calm, Ordering::Relaxed);
+    }
+
+    /// A last look, some time after the last request.
+    pub async fn finish(self, world: &World) -> Result<Seen> {
+        tokio::time::sleep(3 * PACE).await;
+        let settled = || {
+            let seen = lock(&self.shared.seen);
+            let first = seen.comparable().first().map_or(usize::MAX, |sample| sample.descriptors);
+            seen.samples.last().is_some_and(|last| last.descriptors <= first.saturating_add(MORE_DESCRIPTORS))
+        };
+        let deadline = Instant::now() + SETTLES;
+        while !settled() && Instant::now() < deadline {
+            tokio::time::sleep(PACE).await;
+        }
+        let Vitals { mut shared, going } = self;
+        drop(going);
+        // A look that is under way ends by itself.
+        let seen = loop {
+            match Arc::try_unwrap(shared) {
+                Ok(only) => break only.seen,
+                Err(other) => shared = other,
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let mut seen = seen.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        seen.read()?;
+        let last = sample(world.ours.peer(), seen.begun, true).context("our process has ended")?;
+        seen.samples.push(last);
+        Ok(seen)
+    }
+}
+
+impl Seen {
+    /// Reads what is new in our log and in the audit logs. The order matters: a token is in OpenBao's log before ours.
+    fn read(&mut self) -> Result<()> {
+        let text = self.log.read()?;
+        self.ledger.read()?;
+        self.logged += text.len();
+        self.leaks.extend(self.secrets.found_in(&text).into_iter().map(|leak| format!("our log: {leak}")));
+        self.errors.extend(text.lines().filter(|line| line.contains(" ERROR ")).map(str::to_owned));
+        Ok(())
+    }
+
+    /// The last look of all.
+    pub fn settled(&self) -> Option<Sample> {
+        self.samples.last().copied()
+    }
+
+    /// Calm samples of the process that ran last, from when it was warm.
+    pub fn comparable(&self) -> Vec<Sample> {
+        let Some(last) = self.samples.last() else { return Vec::new() };
+        let lived = self.samples.iter().filter(|sample| sample.pid == last.pid);
+        let begun = lived.clone().next().map_or(last.at, |first| first.at);
+        lived.filter(|sample| sample.calm && sample.at >= begun + WARM_UP).copied().collect()
+    }
+}
+
+fn sample(peer: &Peer, begun: Instant, calm: bool) -> Option<Sample> {
+    let pid = peer.pid()?;
+    let memory = peer.memory().ok()?;
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
+    Some(Sample { at: begun.elapsed(), pid, memory, descriptors, calm })
+}
+
+fn lock(mutex: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
