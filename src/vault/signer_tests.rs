@@ -13,6 +13,7 @@ use crate::api::config::Usages;
 use crate::api::material::{ClientTls, Found, Place};
 use crate::api::{IssuerKey, IssuerKind};
 use crate::issuance::usages::Usage;
+use crate::lease::Leadership;
 use crate::metrics::Metrics;
 use crate::x509::Csr;
 
@@ -72,9 +73,8 @@ async fn many(signer: &VaultSigner, count: usize) -> Vec<Result<Answer, SignErro
 async fn a_replica_that_does_not_lead_calls_nobody() {
     let fake = Fake::start(|_| certificate()).await;
     let (config, material) = (config(&fake.url, |_| ()), fake::material(fake::app_role()));
-    let leadership = Leadership::none_yet();
-    let signer =
-        VaultSigner::new(&config, &material, &PublicRoots::none(), leadership, fake::metrics()).expect("usable");
+    let common = Common { leadership: Leadership::none_yet(), ..fake::common() };
+    let signer = VaultSigner::new(&config, &material, &common, fake::metrics()).expect("usable");
     assert!(matches!(signer.sign(&csr()).await, Err(SignError::Transient(_))));
     assert!(matches!(signer.check(Probe::Ask).await.login, Fact::No(SignError::Transient(_))));
     assert_eq!(fake.calls().len(), 0);
