@@ -27,9 +27,11 @@ use crate::clock;
 use crate::cluster::events::Events;
 use crate::cluster::references::References;
 use crate::controllers::watches::{self, Gone, Namespace};
-use crate::controllers::{Context, Settings, Wake, attempts::Attempts, brakes::Brakes, issuers, publication, requests};
+use crate::controllers::{
+    Context, Settings, WRITES_AT_ONCE, Wake, attempts::Attempts, brakes::Brakes, issuers, publication, requests,
+};
 use crate::http::{self, Admin};
-use crate::issuers::{Issuers, Publishers};
+use crate::issuers::{Issuers, Publishers, Turns};
 use crate::metrics::Metrics;
 use crate::requests::certificate_request::CertificateRequest;
 use crate::vault::PublicRoots;
@@ -141,6 +143,7 @@ fn build(
         brakes: Brakes::default(),
         requests,
         namespaces,
+        writes: Turns::new(WRITES_AT_ONCE),
         metrics: Metrics::new(),
         roots: PublicRoots::load(),
         settings: Settings {
