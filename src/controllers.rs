@@ -2,6 +2,8 @@
 
 pub mod attempts;
 pub mod brakes;
+#[cfg(test)]
+mod fault_matrix;
 pub mod issuers;
 pub mod publication;
 pub mod requests;

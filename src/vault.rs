@@ -14,7 +14,7 @@ pub mod token;
 pub mod transport;
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 
 pub use signer::VaultSigner;
 pub use tls::PublicRoots;
