@@ -2,6 +2,8 @@
 
 pub mod attempts;
 pub mod brakes;
+#[cfg(test)]
+mod fault_matrix;
 pub mod handover;
 pub mod issuers;
 pub mod publication;
@@ -20,10 +22,13 @@ use crate::api::{IssuerKey, IssuerKind, ObjectKey};
 use crate::cluster::events::Events;
 use crate::cluster::references::References;
 use crate::issuance::servers::AllowedServers;
-use crate::issuers::{Issuers, Publishers};
+use crate::issuers::{Issuers, Publishers, Turns};
 use crate::metrics::Metrics;
 use crate::requests::certificate_request::CertificateRequest;
 use crate::vault::{Common, VaultSigner};
+
+/// How many statuses of requests are written at a time: enough to keep an API server busy. Each takes a connection.
+pub const WRITES_AT_ONCE: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not 0");
 
 /// What every controller works with.
 pub struct Context {
@@ -43,6 +48,8 @@ pub struct Context {
     pub requests: Store<CertificateRequest>,
     /// Every namespace's labels.
     pub namespaces: Store<watches::Namespace>,
+    /// The writes of requests' statuses, fair between namespaces.
+    pub writes: Turns,
     /// Towards people.
     pub events: Events,
     /// What is counted.

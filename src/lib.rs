@@ -7,9 +7,10 @@
 //!      1 attempt(request) -> Result<Issued, NotIssued>
 //!          standing = requests::standing(request)           where does it stand?           pure
 //!          issuer   = issuers.ready(triage(standing)?)?     whose is it, may it pass?      in memory
+//!          pass     = issuer.admit()?                       is it Ready, or on trial?
+//!          turn     = issuer.turn(namespace).await          fair between namespaces, until the status is written
 //!          plan     = policy::plan(details, config)?        what will Vault be asked?      pure
-//!          rested(request, plan)?                           or does its Certificate ask for ever?
-//!          _turn    = issuer.turn(namespace).await          fair between namespaces
+//!          issuer.leave().await                             no faster than a rate limit lets
 //!          answer   = signer.sign(plan).await?              session → POST sign            edge
 //!          issued   = inspect(answer, plan, anchors)?       is it what was asked for?      pure
 //!      2 verdict = judge(attempt, history, now)             what is written, when again?   pure

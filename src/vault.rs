@@ -16,7 +16,7 @@ pub mod token;
 pub mod transport;
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 
 pub use revocation::Revocations;
 

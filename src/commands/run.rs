@@ -29,10 +29,11 @@ use crate::cluster::references::References;
 use crate::cluster::service_accounts::ServiceAccounts;
 use crate::controllers::watches::{self, Gone, Namespace};
 use crate::controllers::{
-    Context, Settings, Wake, attempts::Attempts, brakes::Brakes, handover, issuers, publication, requests,
+    Context, Settings, WRITES_AT_ONCE, Wake, attempts::Attempts, brakes::Brakes, handover, issuers, publication,
+    requests,
 };
 use crate::http::{self, Admin};
-use crate::issuers::{Issuers, Publishers};
+use crate::issuers::{Issuers, Publishers, Turns};
 use crate::lease::{Candidate, Leadership, Lost};
 use crate::metrics::Metrics;
 use crate::requests::certificate_request::CertificateRequest;
@@ -199,6 +200,7 @@ fn build(
         brakes: Brakes::default(),
         requests,
         namespaces,
+        writes: Turns::new(WRITES_AT_ONCE),
         metrics: Metrics::new(),
         vault,
         settings: Settings {

@@ -13,16 +13,14 @@ use tracing::{error, info, warn};
 use super::attempts::Answered;
 use super::signing::{Admitted, current};
 use super::{Context, Wake};
-use crate::api::IssuerKey;
 use crate::clock;
 use crate::cluster::events::Kind;
 use crate::cluster::status::{WriteError, Written, apply_request_status, read_request};
 use crate::issuance::inspection::Issued;
-use crate::issuance::policy;
-use crate::issuance::signer::SigningRequest;
 use crate::issuance::triage::{Ignored, Standing, triage};
 use crate::issuance::verdict::{History, NotIssued, Notice, Verdict, Waiting, judge};
-use crate::requests::certificate_request::{CertificateRequest, details, standing, status};
+use crate::issuers::Turn;
+use crate::requests::certificate_request::{CertificateRequest, standing, status};
 
 /// The pause after a write that the API server did not take.
 const WRITE_PAUSE: Duration = Duration::from_secs(2);
@@ -57,10 +55,14 @@ async fn reconcile(request: Arc<CertificateRequest>, context: Arc<Context>) -> R
         context.attempts.forget(uid);
         return Ok(Action::await_change());
     }
-    let attempted = AssertUnwindSafe(attempt(&request, &standing, &history, &context)).catch_unwind().await;
+    // The turn of what was signed lasts until it is written: no more answers are on their way than signs are let.
+    let mut turn = None;
+    let attempted = AssertUnwindSafe(attempt(&request, &standing, &history, &mut turn, &context)).catch_unwind().await;
     let attempted = attempted.unwrap_or_else(|panic| Err(broken(&request, &context, panic.as_ref())));
     let verdict = judge(attempted, &history, uid, clock::now());
-    carry_out(&verdict, &request, &context).await
+    let carried_out = carry_out(&verdict, &request, &context).await;
+    drop(turn);
+    carried_out
 }
 
 /// From the request to its certificate; every early exit says why there is none.
@@ -68,6 +70,7 @@ async fn attempt(
     request: &CertificateRequest,
     standing: &Standing,
     history: &History,
+    turn: &mut Option<Turn>,
     context: &Context,
 ) -> Result<Issued, NotIssued> {
     let answer = context.attempts.answer(request.uid());
@@ -84,28 +87,11 @@ async fn attempt(
     context.attempts.waits(request.uid());
     let labels = super::watches::labels(&context.namespaces, request.namespace());
     let issuer = context.issuers.ready(key, labels.as_ref())?;
-    let plan = policy::plan(&details(request), issuer.config()).map_err(NotIssued::Refused)?;
-    rested(request, key, &plan, context)?;
     let (anchors, pass) = issuer.admit().map_err(|waiting| NotIssued::Waiting(key.clone(), waiting))?;
-    let (issuer, plan, anchors) = (&issuer, &plan, &anchors);
-    let admitted = Admitted { request, key, issuer, plan, anchors, pass, history, context };
-    let issued = admitted.signed_in_turn().await?;
+    let admitted = Admitted { request, key, issuer: &issuer, anchors, pass, history, context };
+    let issued = admitted.signed_in_turn(turn).await?;
     context.attempts.keep(request.uid(), Arc::new(issued.clone()));
-    if let Some(owner) = request.owner() {
-        context.brakes.issued(owner, plan.ttl, issued.path.leaf.not_after(), clock::now());
-    }
     Ok(issued)
-}
-
-/// A Certificate that asks again and again pauses in between; a request without one never does.
-fn rested(
-    request: &CertificateRequest,
-    key: &IssuerKey,
-    plan: &SigningRequest,
-    context: &Context,
-) -> Result<(), NotIssued> {
-    let pause = request.owner().and_then(|owner| context.brakes.pause(owner, plan.ttl, clock::now()));
-    pause.map_or(Ok(()), |pause| Err(NotIssued::Waiting(key.clone(), Waiting::TooOften(pause))))
 }
 
 /// Writes what the verdict says, tells who has to know, and says when to look again.
@@ -147,6 +133,7 @@ async fn write(
     context: &Context,
 ) -> Result<bool, WriteError> {
     let (namespace, name) = (request.namespace(), request.name());
+    let _turn = context.writes.take(namespace).await;
     let mut version = request.resource_version().to_owned();
     // Each round needs somebody else's write in between; who loses a hundred of them is tried again later.
     for _ in 0..100 {

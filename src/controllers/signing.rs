@@ -12,16 +12,17 @@ use crate::clock;
 use crate::issuance::authority::aside;
 use crate::issuance::breaker::Pass;
 use crate::issuance::inspection::{Issued, inspect};
+use crate::issuance::policy;
 use crate::issuance::signer::{SignError, Signer as _, SigningRequest};
 use crate::issuance::triage::{Ignored, triage};
 use crate::issuance::trust::Anchors;
 use crate::issuance::verdict::{History, NotIssued, Waiting, not_issued};
-use crate::issuers::{Going, Live};
+use crate::issuers::{Going, Live, Turn};
 use crate::metrics::Outcome;
-use crate::requests::certificate_request::{CertificateRequest, standing};
+use crate::requests::certificate_request::{CertificateRequest, details, standing};
 use crate::vault::VaultSigner;
 
-/// A request that its issuer has let pass, and what it is to be signed with.
+/// A request that its issuer has let pass. Thousands of them may wait here, so everything that costs is done in the turn.
 pub struct Admitted<'a> {
     /// The request.
     pub request: &'a CertificateRequest,
@@ -29,10 +30,8 @@ pub struct Admitted<'a> {
     pub key: &'a IssuerKey,
     /// That issuer, as it was when it let the request pass.
     pub issuer: &'a Arc<Live<VaultSigner>>,
-    /// What Vault is asked.
-    pub plan: &'a SigningRequest,
     /// Where the answer has to end.
-    pub anchors: &'a Anchors,
+    pub anchors: Anchors,
     /// The issuer's leave.
     pub pass: Pass,
     /// How long it has waited.
@@ -42,20 +41,45 @@ pub struct Admitted<'a> {
 }
 
 impl Admitted<'_> {
-    /// Waits for the turn, fair between namespaces, and has the request signed in it.
+    /// Waits for the turn, fair between namespaces, and has the request signed in it. `turn` lasts until the caller ends it.
     ///
     /// # Errors
     /// Why it is not signed, or not any more.
-    pub async fn signed_in_turn(&self) -> Result<Issued, NotIssued> {
-        let _turn = self.in_time(self.issuer.turn(self.request.namespace())).await?;
+    pub async fn signed_in_turn(&self, turn: &mut Option<Turn>) -> Result<Issued, NotIssued> {
+        *turn = Some(self.in_time(self.issuer.turn(self.request.namespace())).await?);
+        self.still_wanted().inspect_err(|_| self.withdraw())?;
+        let plan = self.plan().inspect_err(|_| self.withdraw())?;
         loop {
             let going = self.in_time(self.issuer.leave()).await?;
-            self.still_wanted().inspect_err(|_| self.issuer.withdrawn(self.pass))?;
-            match self.sign(going).await {
+            self.still_wanted().inspect_err(|_| self.withdraw())?;
+            match self.sign(&plan, going).await {
                 Ok(issued) => return Ok(issued),
                 Err(NotSigned::Slowed) => {}
                 Err(NotSigned::For(error)) => return Err(not_issued(self.key, error)),
             }
+        }
+    }
+
+    /// What Vault will be asked, if the issuer's policy has it and the request's Certificate does not ask for ever.
+    fn plan(&self) -> Result<SigningRequest, NotIssued> {
+        let plan = policy::plan(&details(self.request), self.issuer.config()).map_err(NotIssued::Refused)?;
+        let owner = self.request.owner();
+        match owner.and_then(|owner| self.context.brakes.pause(owner, plan.ttl, clock::now())) {
+            Some(pause) => Err(NotIssued::Waiting(self.key.clone(), Waiting::TooOften(pause))),
+            None => Ok(plan),
+        }
+    }
+
+    /// It does not go on, for a reason of its own. If the issuer had let it alone pass, another may.
+    fn withdraw(&self) {
+        if self.issuer.withdrawn(self.pass) {
+            self.look_at_issuer();
+        }
+    }
+
+    fn look_at_issuer(&self) {
+        if self.context.look_at.send(self.key.clone()).is_err() {
+            warn!("{} needs to be looked at, and its controller has ended", self.key);
         }
     }
 
@@ -75,7 +99,7 @@ impl Admitted<'_> {
             _ = stopped.wait_for(|stop| *stop) => NotIssued::Ignored(Ignored::Stopping),
             () = limit => NotIssued::Waiting(self.key.clone(), Waiting::Turn(self.issuer.held_up_by())),
         };
-        self.issuer.withdrawn(self.pass);
+        self.withdraw();
         Err(missed)
     }
 
@@ -98,12 +122,12 @@ impl Admitted<'_> {
     }
 
     /// One sign, checked, counted, and told to whoever looks after the issuer.
-    async fn sign(&self, going: Going<'_>) -> Result<Issued, NotSigned> {
-        let Self { issuer, plan, .. } = self;
+    async fn sign(&self, plan: &SigningRequest, going: Going<'_>) -> Result<Issued, NotSigned> {
+        let issuer = self.issuer;
         let started = clock::monotonic();
         let elsewhere = plan.path != issuer.config().vault.path;
         let signed = match issuer.signer().sign(plan).await {
-            Ok(answer) => inspect(&answer.beside(issuer.mount_certificates()), plan, self.anchors, clock::now()),
+            Ok(answer) => inspect(&answer.beside(issuer.mount_certificates()), plan, &self.anchors, clock::now()),
             Err(error) => Err(error),
         };
         let signed = if elsewhere { signed.map_err(aside) } else { signed };
@@ -119,8 +143,11 @@ impl Admitted<'_> {
             Ok(issued) => issuer.attempted(None, clock::now()) | issuer.issued(plan.ttl, issued, clock::now()),
             Err(error) => issuer.attempted(Some(error), clock::now()),
         };
-        if news && self.context.look_at.send(self.key.clone()).is_err() {
-            warn!("{} needs to be looked at, and its controller has ended", self.key);
+        if news {
+            self.look_at_issuer();
+        }
+        if let (Ok(issued), Some(owner)) = (&signed, self.request.owner()) {
+            self.context.brakes.issued(owner, plan.ttl, issued.path.leaf.not_after(), clock::now());
         }
         signed.map_err(|error| {
             warn!(issuer = %self.key, "not signed: {error}");

@@ -137,11 +137,10 @@ impl Breaker {
         self.gate == Gate::Open || self.trying == Some(pass)
     }
 
-    /// A request that passed does not go on, for a reason of its own: if it was that of a trial, the next one may try.
-    pub fn withdraw(&mut self, pass: Pass) {
-        if self.trying == Some(pass) {
-            self.void();
-        }
+    /// A request that passed does not go on, for a reason of its own: if it was that of a trial, the next one may try. Returns
+    /// whether that is so.
+    pub fn withdraw(&mut self, pass: Pass) -> bool {
+        self.trying == Some(pass) && self.void()
     }
 
     /// A request ended without showing anything about the authority: if it was that of a trial, the next one may try. Returns
@@ -297,9 +296,9 @@ mod tests {
         let pass = breaker.pass().expect("one request");
         assert_eq!(breaker.pass(), None);
         assert!(breaker.still_passes(pass) && !breaker.still_passes(Pass::Usual), "those before it wait");
-        breaker.withdraw(Pass::Usual);
-        assert_eq!(breaker.gate(), Gate::Closed, "the trial is another's");
-        breaker.withdraw(pass);
+        assert!(!breaker.withdraw(Pass::Usual), "the trial is another's");
+        assert_eq!(breaker.gate(), Gate::Closed);
+        assert!(breaker.withdraw(pass) && !breaker.withdraw(pass));
         assert_eq!(breaker.gate(), Gate::Trial);
         let next = breaker.pass().expect("the next one");
         assert!(breaker.still_passes(next) && !breaker.still_passes(pass));

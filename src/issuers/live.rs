@@ -298,9 +298,9 @@ impl<S: Signer> Live<S> {
         self.state().shown.certificates.clone()
     }
 
-    /// A request that was admitted does not go on, for a reason of its own.
-    pub fn withdrawn(&self, pass: Pass) {
-        self.state().breaker.withdraw(pass);
+    /// A request that was admitted does not go on, for a reason of its own. Returns whether another may try in its place.
+    pub fn withdrawn(&self, pass: Pass) -> bool {
+        self.state().breaker.withdraw(pass)
     }
 
     /// An attempt ended. Returns whether the issuer has to be looked at.

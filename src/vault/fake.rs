@@ -8,14 +8,20 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use super::{Common, PublicRoots, Revocations};
 use crate::api::IssuerConfig;
 use crate::api::auth::Credentials;
+use crate::api::config::Usages;
 use crate::api::material::Material;
+use crate::api::vault_path::SignPath;
 use crate::api::{IssuerKey, IssuerKind};
 use crate::cluster::service_accounts::ServiceAccounts;
+use crate::issuance::signer::SigningRequest;
+use crate::issuance::usages::Usage;
 use crate::lease::Leadership;
+use crate::x509::Csr;
 
 /// One call, as it arrived.
 #[derive(Clone, Default)]
@@ -50,6 +56,10 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// How long the server thinks.
     pub after: Duration,
+    /// How many bytes more its head promises than come.
+    pub missing: usize,
+    /// How long it stays after that, without a word.
+    pub stays: Duration,
 }
 
 /// An answer with a JSON body.
@@ -59,7 +69,14 @@ pub fn json(status: u16, body: serde_json::Value) -> Reply {
 
 /// An answer with any body.
 pub fn text(status: u16, body: &str) -> Reply {
-    Reply { status, head: String::new(), body: body.as_bytes().to_vec(), after: Duration::ZERO }
+    Reply {
+        status,
+        head: String::new(),
+        body: body.as_bytes().to_vec(),
+        after: Duration::ZERO,
+        missing: 0,
+        stays: Duration::ZERO,
+    }
 }
 
 /// A login that gives `token`.
@@ -78,7 +95,11 @@ pub struct Fake {
     /// Its URL.
     pub url: String,
     seen: Arc<Mutex<Vec<Call>>>,
+    silent: Arc<Notify>,
 }
+
+/// Longer than anybody waits.
+pub const FOR_EVER: Duration = Duration::from_secs(3_600);
 
 impl Fake {
     /// Starts a server that gives every call to `answer`.
@@ -87,15 +108,20 @@ impl Fake {
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let seen: Arc<Mutex<Vec<Call>>> = Arc::default();
         let (calls, answer) = (Arc::clone(&seen), Arc::new(answer));
+        let silent: Arc<Notify> = Arc::default();
+        let silence = Arc::clone(&silent);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (calls, answer) = (Arc::clone(&calls), Arc::clone(&answer));
+                let (calls, answer, silence) = (Arc::clone(&calls), Arc::clone(&answer), Arc::clone(&silence));
                 tokio::spawn(async move {
                     let (mut stream, Some(call)) = read(stream).await else { return };
                     calls.lock().expect("no test panics here").push(call.clone());
                     let reply = answer(&call);
+                    if reply.after == FOR_EVER {
+                        silence.notify_one();
+                    }
                     tokio::time::sleep(reply.after).await;
-                    let length = reply.body.len();
+                    let length = reply.body.len() + reply.missing;
                     let head = format!(
                         "HTTP/1.1 {} x\r\n{}content-length: {length}\r\nconnection: close\r\n\r\n",
                         reply.status, reply.head
@@ -103,10 +129,30 @@ impl Fake {
                     // The client may have gone: a body above its limit is not read to the end.
                     let _ = stream.write_all(head.as_bytes()).await;
                     let _ = stream.write_all(&reply.body).await;
+                    if reply.stays == FOR_EVER {
+                        silence.notify_one();
+                    }
+                    tokio::time::sleep(reply.stays).await;
                 });
             }
         });
-        Self { url, seen }
+        Self { url, seen, silent }
+    }
+
+    /// What comes of `call`, whose patience is over at once when the server has fallen silent for ever.
+    pub async fn outlasted<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut call = std::pin::pin!(call);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut call => return done,
+                () = self.silent.notified() => {
+                    tokio::time::pause();
+                    tokio::time::advance(Duration::from_secs(31)).await;
+                    tokio::time::resume();
+                }
+            }
+        }
     }
 
     /// What has been called.
@@ -162,6 +208,21 @@ pub fn config(server: &str, edit: impl FnOnce(&mut serde_json::Value)) -> Issuer
     let spec =
         serde_json::from_value(serde_json::json!({"vault": vault})).expect("the test's spec has the wire type's shape");
     IssuerConfig::parse(&spec).expect("the test's spec is usable")
+}
+
+/// What the signing endpoint at `path` is asked.
+pub fn request(path: &str, usages: &[&str], ca: Option<u8>) -> SigningRequest {
+    let key = rcgen::KeyPair::generate().expect("a key is made");
+    let params = rcgen::CertificateParams::new(["a.example".to_owned()]).expect("the name is one");
+    let pem = params.serialize_request(&key).and_then(|csr| csr.pem()).expect("a CSR is made");
+    SigningRequest {
+        csr: Csr::from_pem(pem.as_bytes()).expect("rcgen makes a good CSR"),
+        ttl: Duration::from_secs(3_600),
+        path: SignPath::parse(path).expect("the test's path is one"),
+        ca,
+        usages: usages.iter().filter_map(|name| Usage::from_name(name)).collect(),
+        on_missing: Usages::Warn,
+    }
 }
 
 /// The material of a plain issuer.

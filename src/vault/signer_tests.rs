@@ -4,35 +4,18 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::super::fake::{self, Call, Fake, Reply, config, login, refusal, text};
+use super::super::fake::{self, Call, Fake, Reply, config, login, refusal, request, text};
 use super::*;
 use std::time::Duration;
 
 use crate::api::auth::Credentials;
-use crate::api::config::Usages;
 use crate::api::material::{ClientTls, Found, Place};
 use crate::api::{IssuerKey, IssuerKind};
-use crate::issuance::usages::Usage;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
-use crate::x509::Csr;
 
 fn csr() -> SigningRequest {
     request("pki/sign/web", &[], None)
-}
-
-fn request(path: &str, usages: &[&str], ca: Option<u8>) -> SigningRequest {
-    let key = rcgen::KeyPair::generate().expect("a key is made");
-    let params = rcgen::CertificateParams::new(["a.example".to_owned()]).expect("the name is one");
-    let pem = params.serialize_request(&key).and_then(|csr| csr.pem()).expect("a CSR is made");
-    SigningRequest {
-        csr: Csr::from_pem(pem.as_bytes()).expect("rcgen makes a good CSR"),
-        ttl: Duration::from_secs(3_600),
-        path: SignPath::parse(path).expect("the test's path is one"),
-        ca,
-        usages: usages.iter().filter_map(|name| Usage::from_name(name)).collect(),
-        on_missing: Usages::Warn,
-    }
 }
 
 fn pem(name: &str) -> String {

@@ -50,7 +50,6 @@ async fn patience(run: Run) -> Outcome {
         let message = ready["message"].as_str().unwrap_or_default();
         ensure!(message.contains(words) && message.contains("without an owner"), "{message}");
         ensure!(object["status"]["failureTime"].is_string(), "{}", object["status"]);
-        ensure!(world.status_writes(&ours, &request.name)? == [200, 200], "Pending and Failed, and nothing between");
         println!("{}: Failed {:.1} s after our start: {message}", request.name, waited.as_secs_f64());
     }
     for request in &owned {
