@@ -81,7 +81,7 @@ impl Ageing {
         let Beyond { wanted, ends } = self.told?;
         Some(format!(
             "the CA of {mount} ends at {}, and certificates are asked for that would last until {}: requests for so long a life wait, \
-             or are cut short where the CA's leaf_not_after_behavior says so. Renew the CA in the mount and let the new one sign, or \
+             or get certificates that are good no longer than the CA (its leaf_not_after_behavior decides). Renew the CA in the mount and let the new one sign, or \
              ask for a shorter duration",
             day(ends),
             day(wanted)

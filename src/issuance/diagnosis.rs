@@ -180,3 +180,54 @@ fn signing<'a>(shown: &'a Shown, trust: Trust<'a>, now: Timestamp) -> Option<&'a
     let last = shown.certificates.iter().find(is_last);
     last.or_else(|| trust.signing.filter(|_| !shown.complete)).filter(lives).or(first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::role::RoleOptions;
+    use super::super::signer::Outage;
+    use super::*;
+    use crate::x509::testing::{Authority, now};
+
+    fn config() -> IssuerConfig {
+        let spec = serde_json::json!({"vault": {"server": "https://vault.example:8200", "path": "pki/sign/web",
+            "auth": {"tokenSecretRef": {"name": "token"}}}});
+        IssuerConfig::parse(&serde_json::from_value(spec).expect("a spec")).expect("a usable spec")
+    }
+
+    fn diagnosed(observation: &Observation) -> Diagnosis {
+        let trust = Trust { configured: None, known: None, signing: None, record: &Record::default() };
+        diagnose(observation, trust, &config(), now())
+    }
+
+    #[test]
+    fn everything_that_a_check_looks_at_has_a_finding_and_the_first_wrong_one_is_the_trouble() {
+        let certificates = vec![Authority::new("Root").root(2040)];
+        let role = RoleOptions { require_cn: Some(true), ..RoleOptions::default() };
+        let well = Observation {
+            login: Fact::Yes(()),
+            signing: Fact::Unknown,
+            mount: Fact::Yes(Shown { certificates, named: false, complete: true }),
+            role: Fact::Yes(role),
+        };
+        let diagnosis = diagnosed(&well);
+        let of = |subject| {
+            let standing = diagnosis.findings.iter().find(|finding| finding.subject == subject);
+            standing.map(|finding| finding.standing.clone()).expect("a finding")
+        };
+        assert_eq!([Subject::Login, Subject::Ca, Subject::Anchors].map(of), [const { Standing::Right }; 3]);
+        assert_eq!(
+            (of(Subject::SigningPath), of(Subject::Role)),
+            (Standing::Unknown, Standing::Unsuited(Advice::RequireCn))
+        );
+        assert!(
+            diagnosis.trouble().is_none() && !diagnosis.is_hopeless(),
+            "what a role refuses is no trouble of the issuer"
+        );
+
+        let sealed: SignError = Outage::Sealed { server: "vault:8200".to_owned() }.into();
+        let nothing = Observation { signing: Fact::No(sealed.clone()), mount: Fact::Unknown, ..well };
+        let diagnosis = diagnosed(&nothing);
+        assert_eq!(diagnosis.trouble(), Some(&sealed), "before the anchors, which are not known either");
+        assert!(diagnosis.is_hopeless());
+    }
+}

@@ -259,6 +259,7 @@ fn obstructed(obstacle: Obstacle) -> ReadyReason {
 #[cfg(test)]
 mod tests {
     use super::super::publication::Unpublished;
+    use super::super::words::Words;
     use super::*;
 
     fn verified() -> Report {
@@ -313,6 +314,40 @@ mod tests {
         let told: Vec<_> = rows.filter_map(|row| row.split_once('`')).map(|(reason, _)| reason).collect();
         let known: Vec<_> = ReadyReason::ALL.iter().map(|reason| reason.as_str()).collect();
         assert_eq!(told, known);
+    }
+
+    #[test]
+    fn each_trouble_has_the_reason_that_names_it() {
+        use super::super::signer::Mistrust;
+        let (path, server, words) =
+            (|| "pki/sign/web".to_owned(), || "vault:8200".to_owned(), || Words::new("no", &[]));
+        let mount = |obstacle| SignError::from(Fault::Mount { path: path(), words: words(), obstacle });
+        let status = |status| Outage::Status { server: server(), status, words: words() };
+        let rows: [(SignError, &str); 20] = [
+            (Outage::Unreachable { server: server(), class: "refused" }.into(), "VaultUnreachable"),
+            (Outage::Interrupted { server: server(), class: "timeout" }.into(), "VaultUnreachable"),
+            (Outage::Tls { server: server(), words: words(), hint: String::new() }.into(), "VaultTLSFailed"),
+            (Outage::Sealed { server: server() }.into(), "VaultSealed"),
+            (Outage::Standby { server: server(), words: words() }.into(), "VaultStandby"),
+            (status(500).into(), "VaultUnavailable"),
+            (Outage::NotVault { server: server(), status: 502, hint: String::new() }.into(), "VaultUnavailable"),
+            (Fault::TokenDead { words: words(), hint: String::new() }.into(), "LoginRefused"),
+            (Fault::SignForbidden { path: path(), words: words() }.into(), "PermissionDenied"),
+            (Fault::CaExpired { mount: path(), ca: String::new() }.into(), "CAExpired"),
+            (Mistrust::ForeignKey { path: path() }.into(), "AnswerUntrusted"),
+            (mount(Obstacle::NoRole), "RoleNotFound"),
+            (mount(Obstacle::NoCelRole), "RoleNotFound"),
+            (mount(Obstacle::NoMount), "MountNotFound"),
+            (mount(Obstacle::NoSuchPath), "SigningRefused"),
+            (mount(Obstacle::NoNamespace), "NamespaceNotFound"),
+            (mount(Obstacle::NoIssuer), "IssuerNotFound"),
+            (mount(Obstacle::NoDefaultIssuer), "IssuerNotFound"),
+            (mount(Obstacle::NotForIssuing), "CAUnusable"),
+            (mount(Obstacle::NoCertificate), "CAUnusable"),
+        ];
+        for (error, expected) in rows {
+            assert_eq!(Health::troubled(&error).reason.as_str(), expected, "{error}");
+        }
     }
 
     #[test]

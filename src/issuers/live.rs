@@ -706,6 +706,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_ca_that_signed_last_and_has_ended_makes_room_for_the_mounts_default() {
+        let (root, old) = (Authority::new("Root"), Authority::new("Old"));
+        let (renewed, ended) = (root.signs(&Authority::new("New"), 2035), root.signs(&old, 2030));
+        let record = Record { signing: Some(ended.sha256().to_owned()), ..Record::default() };
+        let scene = Scene::of(root.root(2040), Authority::new("Two").root(2040), record, None).await;
+        let certificates = vec![renewed.clone(), scene.one.clone(), ended];
+        scene.shows(Fact::Yes(Shown { certificates, named: false, complete: true }));
+        let report = scene.look().await;
+        assert_eq!((report.health.ready, report.signing), (true, Some(renewed)));
+    }
+
+    #[tokio::test]
     async fn an_expired_ca_that_only_its_refusals_show_is_tried_by_one_request_after_each_check() {
         let scene = Scene::new(Record::default()).await;
         assert!(scene.live.attempted(Some(&beyond("2030-05-01T00:00:00Z")), now()));

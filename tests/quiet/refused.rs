@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::future::try_join_all;
 use serde_json::{Value, json};
-use testenv::{Chain, Csr, Issuer, IssuerRef, Request, condition};
+use testenv::{Chain, Csr, HierarchyOptions, Issuer, IssuerRef, Request, condition};
 
 use crate::support::{Corner, SOON, says};
 use crate::{Outcome, Shared, Suite};
@@ -293,7 +293,12 @@ async fn paths(shared: Arc<Shared>) -> Outcome {
 
     bao.mount("paths-empty", "pki").await?;
     bao.lenient_role("paths-empty", "mesh").await?;
-    let covered = ["paths-pki/*", "typo/*", "paths-empty/*", "sys/*"];
+    let idle = corner.bao().hierarchy("paths-idle", &HierarchyOptions::new("paths-idle", Chain::RootItself)).await?;
+    let id = bao.issuer_of("paths-idle", &idle.issuing_pem).await?;
+    bao.write(&format!("paths-idle/issuer/{id}"), json!({"issuer_name": "idle", "usage": "read-only,crl-signing"}))
+        .await?;
+    bao.lenient_role("paths-idle", "mesh").await?;
+    let covered = ["paths-pki/*", "typo/*", "paths-empty/*", "paths-idle/*", "sys/*"];
     let rules = covered.map(|path| format!("path \"{path}\" {{ capabilities = [\"update\"] }}\n"));
     bao.policy(&corner.recipe.policy, &rules.concat()).await?;
     let at = |name: &'static str, path: &str, reason: &'static str, words: &[&str]| {
@@ -318,6 +323,7 @@ async fn paths(shared: Arc<Shared>) -> Outcome {
             "IssuerNotFound",
             &["The mount has no such issuer", "<ref>"],
         ),
+        at("idle", "paths-idle/sign/mesh", "CAUnusable", &["issuing-certificates", "may not issue"]),
         at("engine", "sys/sign/mesh", "SigningRefused", &["spec.vault.path"]),
         at(
             "empty",
