@@ -115,7 +115,7 @@ impl Session {
         self.acquire(Purpose::Probe).await
     }
 
-    /// Logs in if there is no usable token, and uses none.
+    /// Logs in if there is no valid token, renews one whose time for that has come, and makes no call with it.
     ///
     /// # Errors
     /// As [`Session::token`].
