@@ -131,7 +131,7 @@ impl Session {
         Some(Held { id: *id, secret: token.secret() })
     }
 
-    /// Logs in if there is no usable token, and uses none.
+    /// Logs in if there is no valid token, renews one whose time for that has come, and makes no call with it.
     ///
     /// # Errors
     /// As [`Session::token`].
