@@ -1,6 +1,8 @@
 //! `vault-mesh-issuer run`: builds everything and lets it run. What reads (`read`) and what acts (`act`) are started by two
 //! functions; where there is an election, its outcome stands between them (`stand_by`).
 
+mod seat;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +17,11 @@ use kube::runtime::watcher;
 use kube::runtime::{WatchStreamExt as _, predicates};
 use kube::{Client, Config, Resource};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use self::seat::{Seat, Signals, namespace};
 use crate::api::{IssuerKey, IssuerKind, VaultMeshClusterIssuer, VaultMeshIssuer};
 use crate::cli::RunArgs;
 use crate::clock;
@@ -34,7 +36,7 @@ use crate::controllers::{
 };
 use crate::http::{self, Admin};
 use crate::issuers::{Issuers, Publishers, Turns};
-use crate::lease::{Candidate, Leadership, Lost};
+use crate::lease::Leadership;
 use crate::metrics::Metrics;
 use crate::requests::certificate_request::CertificateRequest;
 use crate::vault::{Common, PublicRoots, Revocations};
@@ -102,64 +104,6 @@ fn ended_by_itself(ended: Result<&'static str, tokio::task::JoinError>) -> anyho
         Ok(what) => anyhow!("the {what} ended by itself; a restart begins anew"),
         Err(error) => anyhow!("a task broke: {error}"),
     }
-}
-
-/// SIGTERM and SIGINT.
-struct Signals(Signal, Signal);
-
-impl Signals {
-    fn listen() -> anyhow::Result<Self> {
-        let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        Ok(Self(terminate, signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?))
-    }
-
-    /// One of them has come.
-    async fn come(&mut self) {
-        tokio::select! {
-            _ = self.0.recv() => {}
-            _ = self.1.recv() => {}
-        }
-    }
-}
-
-/// The place of the one who acts. Without an election it is ours from the start to the end.
-struct Seat(Option<Candidate>);
-
-impl Seat {
-    fn new(client: &Client, args: &RunArgs, leadership: &Leadership) -> anyhow::Result<Self> {
-        if !args.leader_election {
-            return Ok(Self(None));
-        }
-        let namespace = namespace(args.leader_election_namespace.as_deref(), "--leader-election-namespace")?;
-        Ok(Self(Some(Candidate::new(client.clone(), &namespace, leadership.clone()))))
-    }
-
-    async fn taken(&mut self) {
-        if let Some(candidate) = &mut self.0 {
-            candidate.lead().await;
-        }
-    }
-
-    async fn lost(&mut self) -> Lost {
-        match &mut self.0 {
-            Some(candidate) => candidate.keep().await,
-            None => futures::future::pending().await,
-        }
-    }
-
-    async fn given_up(self) {
-        if let Some(candidate) = self.0 {
-            candidate.release().await;
-        }
-    }
-}
-
-/// What a flag names, or the namespace of the pod that we run in, where every container finds it.
-fn namespace(named: Option<&str>, flag: &str) -> anyhow::Result<String> {
-    let own = || Config::incluster().ok().map(|config| config.default_namespace);
-    let namespace = named.map(str::to_owned).filter(|name| !name.is_empty()).or_else(own);
-    let namespace = namespace.filter(|name| !name.is_empty());
-    namespace.with_context(|| format!("set {flag}: the controller's own namespace is not known"))
 }
 
 /// The stores' writing halves.

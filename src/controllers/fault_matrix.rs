@@ -16,8 +16,8 @@ use crate::issuance::trust::Anchors;
 use crate::issuance::verdict::{History, NotIssued, Verdict, judge, not_issued};
 use crate::issuers::{Live, Origin};
 use crate::requests::certificate_request::{CertificateRequest, standing, status};
+use crate::vault::VaultSigner;
 use crate::vault::fake::{self, Call, FOR_EVER, Fake, Reply, refusal, text};
-use crate::vault::{PublicRoots, VaultSigner};
 use crate::x509::testing::{Authority, now};
 
 /// A row for each fault and a column for each step that it hits. A cell tells which calls reached Vault (L login, S sign, P
@@ -120,7 +120,7 @@ async fn issuer(fault: &Fault, step: Step) -> (Fake, Live<VaultSigner>) {
     let place = |field: &str| Place { field: field.to_owned(), object: None };
     let bundle = Found { place: place("spec.vault.caBundle"), value: root.clone().into_bytes() };
     let material = Material { server_ca: Some(bundle), ..fake::material(credentials) };
-    let signer = VaultSigner::new(&config, &material, &PublicRoots::none(), fake::metrics()).expect("usable");
+    let signer = VaultSigner::new(&config, &material, &fake::common(), fake::metrics()).expect("usable");
     let anchor = Found { place: place("spec.trust.anchors[0].pem"), value: root.into_bytes() };
     let anchors = Anchors::configured(&[anchor], now()).expect("a root");
     let origin = Origin { uid: "uid".to_owned(), config, objects: Vec::new() };

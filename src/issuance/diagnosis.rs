@@ -208,6 +208,7 @@ mod tests {
             signing: Fact::Unknown,
             mount: Fact::Yes(Shown { certificates, named: false, complete: true }),
             role: Fact::Yes(role),
+            ends: None,
         };
         let diagnosis = diagnosed(&well);
         let of = |subject| {
