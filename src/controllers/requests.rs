@@ -8,7 +8,8 @@ use futures::{FutureExt as _, Stream, StreamExt as _};
 use kube::runtime::Controller;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
-use tracing::{error, info, warn};
+use tokio::task::JoinError;
+use tracing::{Instrument as _, error, info, warn};
 
 use super::attempts::Answered;
 use super::signing::{Admitted, current};
@@ -35,7 +36,7 @@ pub async fn run(
     Controller::for_stream(requests, context.requests.clone())
         .reconcile_on(woken)
         .graceful_shutdown_on(stop)
-        .run(reconcile, |_, _, _| Action::requeue(WRITE_PAUSE), context)
+        .run(apart, |_, _, _| Action::requeue(WRITE_PAUSE), context)
         .for_each(|result| async move {
             match result {
                 Ok(_) | Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
@@ -43,6 +44,19 @@ pub async fn run(
             }
         })
         .await;
+}
+
+/// In a task of its own: kube's Controller polls everything in one task, and takes no new event in while any of thousands of
+/// reconciliations has something to do. A request that comes meanwhile would wait for all of them.
+async fn apart(request: Arc<CertificateRequest>, context: Arc<Context>) -> Result<Action, WriteError> {
+    #[expect(clippy::disallowed_methods, reason = "its end is awaited in the next line")]
+    let task = tokio::spawn(reconcile(request, context).in_current_span());
+    match task.await.map_err(JoinError::try_into_panic) {
+        Ok(reconciled) => reconciled,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // The runtime is going down, and nobody will look again.
+        Err(Err(_)) => Ok(Action::await_change()),
+    }
 }
 
 /// The one meaning of this function's own error: the verdict could not be written.
