@@ -2,6 +2,8 @@
 //! signs have shown. Any change of spec or material makes a new one, and with it a new session: a token is never sent to a
 //! server it did not come from.
 
+mod evidence;
+
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,17 +14,15 @@ use super::pacer::{Going, Pacer};
 use super::turns::{Turn, Turns};
 use crate::api::IssuerConfig;
 use crate::api::material::Delivered;
-use crate::api::status::day;
-use crate::issuance::ageing::{Ageing, weigh};
+use crate::issuance::ageing::Ageing;
 use crate::issuance::breaker::{Breaker, Gate, Pass, Sight};
 use crate::issuance::diagnosis::{Diagnosis, Trust, diagnose};
-use crate::issuance::discovery::{Record, in_force};
+use crate::issuance::discovery::Record;
 use crate::issuance::expiry::token_expiring;
 use crate::issuance::health::{Health, Report};
-use crate::issuance::inspection::Issued;
 use crate::issuance::lifetimes::Lifetimes;
 use crate::issuance::role::Suitability;
-use crate::issuance::signer::{Beyond, Fact, Fault, Mistrust, Observation, Outage, Probe, Shown, SignError, Signer};
+use crate::issuance::signer::{Fact, Observation, Probe, Shown, SignError, Signer};
 use crate::issuance::trust::Anchors;
 use crate::issuance::verdict::Waiting;
 use crate::metrics::IssuerMetrics;
@@ -303,113 +303,6 @@ impl<S: Signer> Live<S> {
         self.state().breaker.withdraw(pass)
     }
 
-    /// An attempt ended. Returns whether the issuer has to be looked at.
-    pub fn attempted(&self, error: Option<&SignError>, now: Timestamp) -> bool {
-        let mut state = self.state();
-        match error {
-            None => {
-                (state.last_signed, state.unsigned) = (Some(now), None);
-                let confirmed = std::mem::take(&mut state.record.provisional);
-                // One that was signed before the root changed does not open what that closed.
-                let changed = state.record.elsewhere.is_some();
-                (!changed && state.breaker.signed()) || confirmed
-            }
-            // The authority answered, and refused this request only: that says nothing against it.
-            Some(SignError::Request(_)) => state.breaker.void(),
-            Some(SignError::Transient(Outage::BeyondCa { dates, .. })) => self.beyond_ca(&mut state, *dates, now),
-            Some(error) => {
-                if let SignError::Untrusted(Mistrust::NoPath { root: Some(root), .. }) = error
-                    && let Some(news) = self.ended_at(&mut state, root, now)
-                {
-                    return news;
-                }
-                state.breaker.sign_failed(error, now);
-                if matches!(error, SignError::Untrusted(_)) {
-                    state.trouble = Some(error.clone());
-                }
-                (state.last_signed, state.unsigned) = (None, Some(error.clone()));
-                true
-            }
-        }
-    }
-
-    /// What a failed sign means for its request, with all that is known of the CA.
-    pub fn weigh(&self, error: SignError, now: Timestamp) -> SignError {
-        let state = self.state();
-        let known: Vec<_> = state.shown.certificates.iter().chain(&state.signing).cloned().collect();
-        weigh(error, &known, now)
-    }
-
-    /// A request asked for more than the CA has left. Returns whether the issuer has to be looked at.
-    fn beyond_ca(&self, state: &mut State, dates: Option<Beyond>, now: Timestamp) -> bool {
-        if let Some(beyond) = dates {
-            state.ageing.refused(beyond, now);
-        }
-        if let Some(ended) = state.ageing.over(now) {
-            let (mount, ca) = (self.mount().to_owned(), format!("one that ended at {}", day(ended)));
-            let expired = SignError::from(Fault::CaExpired { mount, ca });
-            state.breaker.sign_failed(&expired, now);
-            (state.last_signed, state.unsigned) = (None, Some(expired));
-            return true;
-        }
-        // It says nothing against the authority; and because such a request asks again, it must not be woken by giving the
-        // trial back.
-        state.breaker.void();
-        state.look_at_age(now)
-    }
-
-    /// A CA certificate was signed at a path of its own: that shows nothing of the path that signs leaves.
-    pub fn attempted_elsewhere(&self) -> bool {
-        let mut state = self.state();
-        // The anchors have been handed out with it: from now on a change takes a person's word.
-        let confirmed = std::mem::take(&mut state.record.provisional);
-        state.breaker.void() || confirmed
-    }
-
-    /// A certificate was issued at the issuer's own path. Returns whether its CA is another than the one known to sign, or its
-    /// lifetime is news.
-    pub fn issued(&self, asked: Duration, issued: &Issued, now: Timestamp) -> bool {
-        let mut state = self.state();
-        let lifetime = state.lifetimes.seen(asked, issued);
-        state.ageing.issued(asked, issued, now);
-        let Some(signing) = issued.path.issuers().next() else { return lifetime };
-        let other = state.signing.as_ref() != Some(signing);
-        state.record.signing = Some(signing.sha256().to_owned());
-        state.signing = Some(signing.clone());
-        let age = state.look_at_age(now);
-        lifetime || other || age
-    }
-
-    /// An answer ended at a root that was not in force when its request passed. If the mount has this root, it is no forgery:
-    /// either it is followed from now on, or somebody has to accept it. Returns whether the issuer has to be looked at; none:
-    /// the mount does not show such a root.
-    fn ended_at(&self, state: &mut State, root: &Certificate, now: Timestamp) -> Option<bool> {
-        let is_root = |anchors: &Anchors| anchors.certificates().contains(root);
-        if state.anchors.as_ref().is_some_and(is_root) {
-            return Some(state.breaker.void());
-        }
-        let known_already = matches!(&state.trouble, Some(SignError::Issuer(Fault::AnchorsChanged { .. })))
-            && state.record.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.sha256 == root.sha256());
-        if known_already {
-            return Some(false);
-        }
-        state.record.elsewhere = Some(root.into());
-        match in_force(&state.shown, state.anchors.as_ref(), &state.record, self.mount(), now) {
-            Ok(anchors) if is_root(&anchors) => {
-                self.settle(state, anchors);
-                state.breaker.void();
-                Some(true)
-            }
-            Err(fault @ Fault::AnchorsChanged { .. }) => {
-                let trouble = fault.into();
-                state.breaker.checked(Some(&trouble), Sight::Seen, &self.origin.uid, now);
-                state.trouble = Some(trouble);
-                Some(true)
-            }
-            Ok(_) | Err(_) => None,
-        }
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -446,7 +339,8 @@ mod tests {
     use crate::api::material::{Found, Place};
     use crate::api::{IssuerKey, IssuerKind};
     use crate::issuance::health::ReadyReason;
-    use crate::issuance::signer::{Answer, SigningRequest};
+    use crate::issuance::inspection::Issued;
+    use crate::issuance::signer::{Answer, Beyond, Mistrust, Outage, SigningRequest};
     use crate::issuance::words::Words;
     use crate::metrics::Metrics;
     use crate::x509::CertificationPath;
@@ -677,15 +571,14 @@ mod tests {
         for _ in 0..3 {
             let report = scene.look().await;
             assert!(
-                report.health.ready
-                    && report.token_expiring.is_some_and(|words| words.contains("2031-01-01T00:00:00Z"))
+                report.health.ready && report.ca_expiring.is_some_and(|words| words.contains("2031-01-01T00:00:00Z"))
             );
         }
         let renewed = Authority::new("One").root(2040);
         scene.live.accept(vec![renewed.sha256().to_owned()]);
         scene.shows(Fact::Yes(Shown { certificates: vec![renewed], named: false, complete: true }));
         let report = scene.look().await;
-        assert_eq!((report.health.ready, report.token_expiring), (true, None));
+        assert_eq!((report.health.ready, report.ca_expiring), (true, None));
     }
 
     #[tokio::test]
