@@ -25,7 +25,7 @@ pub fn interrupted() -> Result<impl Future<Output = ()>> {
     })
 }
 
-/// Blocks the signals in this thread, and with it in all that it starts. (`Command` unblocks them in a child.)
+/// Blocks the signals in this thread, and with it in all threads that it starts. (The spawner unblocks them in a child.)
 fn blocked() -> Result<libc::sigset_t> {
     let mut signals = std::mem::MaybeUninit::uninit();
     // SAFETY: sigemptyset initialises the set before anything reads it; the other calls only add to it and read it.

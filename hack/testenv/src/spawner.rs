@@ -55,11 +55,17 @@ impl Drop for Spawner {
 fn serve(inbox: &Receiver<Order>) {
     for Order { mut command, reply } in inbox {
         command.process_group(0);
-        // SAFETY: prctl is async-signal-safe and touches only the new process.
+        // SAFETY: the calls are async-signal-safe and touch only the new process; the set is initialised before it is read.
         unsafe {
-            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
+            command.pre_exec(|| {
+                // A child inherits what `interrupted` blocks, and would never hear of a SIGTERM.
+                let mut none = std::mem::MaybeUninit::uninit();
+                libc::sigemptyset(none.as_mut_ptr());
+                let unblocked = libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+                match (unblocked, libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL)) {
+                    (0, 0) => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
             });
         }
         // Whoever ordered it may be gone; then the child is dropped and dies with the run.
