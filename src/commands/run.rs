@@ -322,10 +322,10 @@ fn act(tasks: &mut Tasks, streams: Streams, context: &Arc<Context>, stopped: &wa
         requests::in_namespace(streams.relabelled, Arc::clone(context)),
     );
     let requests = from_the_start(&context.requests, streams.requests);
-    let (context, stop) = (Arc::clone(context), stop_signal(stopped));
+    let context = Arc::clone(context);
     tasks.spawn(async move {
         handover::catch_up(&context).await;
-        requests::run(requests, woken, context, stop).await;
+        requests::run(requests, woken, context).await;
         "controller of CertificateRequests"
     });
 }

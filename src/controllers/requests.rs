@@ -5,15 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use kube::runtime::Controller;
-use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
-use tokio::task::JoinError;
-use tracing::{Instrument as _, error, info, warn};
+use tracing::{error, info, warn};
 
 use super::attempts::Answered;
 use super::signing::{Admitted, current};
-use super::{Context, Wake};
+use super::{Context, Wake, schedule};
 use crate::clock;
 use crate::cluster::events::Kind;
 use crate::cluster::status::{WriteError, Written, apply_request_status, read_request};
@@ -26,55 +23,45 @@ use crate::requests::certificate_request::{CertificateRequest, standing, status}
 /// The pause after a write that the API server did not take.
 const WRITE_PAUSE: Duration = Duration::from_secs(2);
 
-/// Runs until the stream of requests ends or `stop` resolves and the attempts under way are over.
+/// Runs until the stream of requests ends or the process is to stop, and the attempts under way are over.
 pub async fn run(
-    requests: impl Stream<Item = kube::runtime::watcher::Result<CertificateRequest>> + Send + 'static,
-    woken: impl Stream<Item = ObjectRef<CertificateRequest>> + Send + 'static,
+    requests: impl Stream<Item = kube::runtime::watcher::Result<CertificateRequest>> + Send,
+    woken: impl Stream<Item = ObjectRef<CertificateRequest>> + Send,
     context: Arc<Context>,
-    stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    Controller::for_stream(requests, context.requests.clone())
-        .reconcile_on(woken)
-        .graceful_shutdown_on(stop)
-        .run(apart, |_, _, _| Action::requeue(WRITE_PAUSE), context)
-        .for_each(|result| async move {
-            match result {
-                Ok(_) | Err(kube::runtime::controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => warn!("certificate requests: {error}"),
-            }
-        })
-        .await;
+    let shown = requests.filter_map(async |shown| {
+        let request = shown.inspect_err(|error| warn!("certificate requests: {error}")).ok()?;
+        Some(ObjectRef::from_obj(&request))
+    });
+    let stopped = context.stopped.clone();
+    schedule::run(futures::stream::select(shown, woken), move |name| look(name, Arc::clone(&context)), stopped).await;
 }
 
-/// In a task of its own: kube's Controller polls everything in one task, and takes no new event in while any of thousands of
-/// reconciliations has something to do. A request that comes meanwhile would wait for all of them.
-async fn apart(request: Arc<CertificateRequest>, context: Arc<Context>) -> Result<Action, WriteError> {
-    #[expect(clippy::disallowed_methods, reason = "its end is awaited in the next line")]
-    let task = tokio::spawn(reconcile(request, context).in_current_span());
-    match task.await.map_err(JoinError::try_into_panic) {
-        Ok(reconciled) => reconciled,
-        Err(Ok(panic)) => std::panic::resume_unwind(panic),
-        // The runtime is going down, and nobody will look again.
-        Err(Err(_)) => Ok(Action::await_change()),
-    }
+/// One look at a request; after which pause the next is due.
+async fn look(name: ObjectRef<CertificateRequest>, context: Arc<Context>) -> Option<Duration> {
+    let request = context.requests.get(&name)?;
+    reconcile(&request, &context).await.unwrap_or_else(|error| {
+        warn!(request_uid = request.uid(), request = %name, "{error}");
+        Some(WRITE_PAUSE)
+    })
 }
 
 /// The one meaning of this function's own error: the verdict could not be written.
-async fn reconcile(request: Arc<CertificateRequest>, context: Arc<Context>) -> Result<Action, WriteError> {
+async fn reconcile(request: &CertificateRequest, context: &Context) -> Result<Option<Duration>, WriteError> {
     let uid = request.uid();
-    let standing = standing(&request);
+    let standing = standing(request);
     let history = context.attempts.history(uid, &standing, clock::now());
     // It may have gone between the event and now, and nobody else would forget it then.
-    if current(&request, &context).is_none() {
+    if current(request, context).is_none() {
         context.attempts.forget(uid);
-        return Ok(Action::await_change());
+        return Ok(None);
     }
     // The turn of what was signed lasts until it is written: no more answers are on their way than signs are let.
     let mut turn = None;
-    let attempted = AssertUnwindSafe(attempt(&request, &standing, &history, &mut turn, &context)).catch_unwind().await;
-    let attempted = attempted.unwrap_or_else(|panic| Err(broken(&request, &context, panic.as_ref())));
+    let attempted = AssertUnwindSafe(attempt(request, &standing, &history, &mut turn, context)).catch_unwind().await;
+    let attempted = attempted.unwrap_or_else(|panic| Err(broken(request, context, panic.as_ref())));
     let verdict = judge(attempted, &history, uid, clock::now());
-    let carried_out = carry_out(&verdict, &request, &context).await;
+    let carried_out = carry_out(&verdict, request, context).await;
     drop(turn);
     carried_out
 }
@@ -109,7 +96,11 @@ async fn attempt(
 }
 
 /// Writes what the verdict says, tells who has to know, and says when to look again.
-async fn carry_out(verdict: &Verdict, request: &CertificateRequest, context: &Context) -> Result<Action, WriteError> {
+async fn carry_out(
+    verdict: &Verdict,
+    request: &CertificateRequest,
+    context: &Context,
+) -> Result<Option<Duration>, WriteError> {
     if let Some(status) = status(request, verdict, clock::now()) {
         let taken = write(request, &status, verdict, context).await?;
         if taken {
@@ -122,20 +113,16 @@ async fn carry_out(verdict: &Verdict, request: &CertificateRequest, context: &Co
                 context.attempts.approval_missed(request.uid());
                 publish(request, notice, context);
             }
-            after(*look_again)
+            *look_again
         }
         Verdict::Wait { pause, look_again, .. } => {
             if let Some(pause) = pause {
                 context.attempts.failed(request.uid(), *pause, clock::now());
             }
-            after(*look_again)
+            *look_again
         }
-        Verdict::Deny | Verdict::Fail(_) | Verdict::Issue(_) => Action::await_change(),
+        Verdict::Deny | Verdict::Fail(_) | Verdict::Issue(_) => None,
     })
-}
-
-fn after(pause: Option<Duration>) -> Action {
-    pause.map_or_else(Action::await_change, Action::requeue)
 }
 
 /// Applies a status to the request as it was read. Returns whether it is written. After a conflict the request is read again:
