@@ -162,6 +162,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_was_told_before_a_look_needs_no_other() {
+        let scene = Scene::new(|_| None);
+        scene.tell(1);
+        scene.tell(1);
+        seconds(5.0).await;
+        scene.seen(1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn different_things_are_looked_at_side_by_side() {
         let scene = Scene::new(|_| None);
         (0..100).for_each(|what| scene.tell(what));
