@@ -154,10 +154,11 @@ impl<S: Signer> Live<S> {
     /// How long until the next check is due.
     pub fn due_in(&self, now: Timestamp) -> Duration {
         let state = self.state();
-        let due = state.breaker.due_in(now).max(self.pacer.rest(now));
-        let (Some(keep), Some(checked)) = (self.signer.check_due(), state.checked) else { return due };
-        let apart = KEEPING.saturating_sub(now.duration_since(checked).unsigned_abs());
-        due.min(keep.max(apart))
+        let mut due = state.breaker.due_in(now);
+        if let (Some(keep), Some(checked)) = (self.signer.check_due(), state.checked) {
+            due = due.min(keep.max(KEEPING.saturating_sub(now.duration_since(checked).unsigned_abs())));
+        }
+        due.max(self.pacer.rest(now))
     }
 
     /// Hears which anchors the issuer's annotation accepts; what it has not said before is followed at once.

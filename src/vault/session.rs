@@ -2,27 +2,35 @@
 //! token logs in while the others wait, and they share what comes of it, a token or an error; renewals go the same way. When the
 //! last user of the session is gone, its token is revoked.
 
+mod calls;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
-use tracing::debug;
 
 use super::Common;
-use super::endpoints::{self, RenewSelf, RevokeSelf};
-use super::envelope::{self, Described, Envelope};
+use super::endpoints;
+use super::envelope::{Described, Envelope};
 use super::revocation::Revocations;
-use super::table::{Heard, Unrenewed};
+use super::table::Unrenewed;
 use super::token::{Standing, Token};
-use super::transport::{Transport, TransportError};
-use crate::api::auth::{Credentials, Login};
+use super::transport::Transport;
+use crate::api::auth::Credentials;
 use crate::clock;
 use crate::cluster::service_accounts::Account;
-use crate::issuance::signer::SignError;
+use crate::issuance::signer::{Outage, SignError};
 use crate::metrics::IssuerMetrics;
+
+/// How long everybody shares the error of a login that failed; doubling, and shorter than the time between two checks.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(8);
+
+/// How long a renewal may take, or a login while the old token still lasts.
+const EARLY: Duration = Duration::from_secs(5);
 
 /// The session of one issuer. It ends with the issuer's spec and material: a change makes a new one.
 pub struct Session {
@@ -43,12 +51,22 @@ pub struct Session {
 #[derive(Default)]
 struct State {
     token: Option<(u64, Token)>,
-    /// Which login failed last, and why.
-    failed: Option<(u64, SignError)>,
+    /// The login that failed last, if none has succeeded since.
+    failed: Option<Failed>,
     /// The policy lets no token of these credentials renew itself: that is tried once and not with every token.
     renewal_forbidden: bool,
     /// When a token that somebody else made ends for good, as far as is known.
     ends: Option<Timestamp>,
+}
+
+/// A login that failed.
+struct Failed {
+    id: u64,
+    error: SignError,
+    /// Until then its error is everybody's answer: who waits for a login must not make a storm of them.
+    until: Instant,
+    /// The next pause after a failure.
+    pause: Duration,
 }
 
 /// A token for one call. It cannot be printed.
@@ -147,11 +165,22 @@ impl Session {
         }
     }
 
-    /// Drops a token with counted uses that is not permitted to sign: no probe could show that this has changed.
-    pub async fn discard_limited(&self, held: &Held) {
-        let limited = |(id, token): &(u64, Token)| *id == held.id && !token.may_probe();
-        if self.state.lock().await.token.as_ref().is_some_and(limited) {
-            self.discard(held).await;
+    /// Drops a token that is not permitted to sign, and has it revoked: it keeps the policies of its login, and one that is added
+    /// later is seen by the next login only.
+    pub async fn renounce(&self, held: &Held) {
+        self.renounce_if(held, |_| true).await;
+    }
+
+    /// The same, if its uses are counted: no probe could show that this has changed.
+    pub async fn renounce_limited(&self, held: &Held) {
+        self.renounce_if(held, |token| !token.may_probe()).await;
+    }
+
+    async fn renounce_if(&self, held: &Held, wanted: impl Fn(&Token) -> bool) {
+        let mut state = self.state.lock().await;
+        let renounced = |(id, token): &mut (u64, Token)| *id == held.id && !self.is_static() && wanted(token);
+        if let Some((_, token)) = state.token.take_if(renounced) {
+            self.revoke(token);
         }
     }
 
@@ -218,7 +247,9 @@ impl Session {
         }
         if self.needs(&state, purpose) == Standing::LogInAgain {
             match &state.failed {
-                Some((id, error)) if *id > before => return Err(error.clone()),
+                Some(failed) if failed.id > before || clock::monotonic() < failed.until => {
+                    return Err(failed.error.clone());
+                }
                 Some(_) | None => self.replace(&mut state).await?,
             }
         }
@@ -245,36 +276,43 @@ impl Session {
 
     /// Logs in while the state is locked: that is the single flight. A caller who gives up half-way leaves the state unchanged.
     async fn replace(&self, state: &mut State) -> Result<(), SignError> {
-        let result = self.log_in().await;
+        let login = Box::pin(self.log_in());
+        let result = match &state.token {
+            Some((_, token)) if !token.is_over(clock::monotonic()) => {
+                early(token, login).await.unwrap_or_else(|| Err(self.silent()))
+            }
+            Some(_) | None => login.await,
+        };
         let id = self.ended.fetch_add(1, Ordering::AcqRel) + 1;
-        match result {
+        let error = match result {
             Ok(mut token) => {
                 if state.renewal_forbidden {
                     token.keep_as_it_is();
                 }
                 (state.token, state.failed) = (Some((id, token)), None);
-                Ok(())
+                return Ok(());
             }
-            Err(error) => {
-                let now = clock::monotonic();
-                // A Vault that is away is no reason to drop a token that still lasts.
-                if let (SignError::Transient(_), Some((_, token))) = (&error, &mut state.token)
-                    && !token.is_over(now)
-                {
-                    token.rest(now);
-                    return Ok(());
-                }
-                (state.token, state.failed) = (None, Some((id, error.clone())));
-                Err(error)
-            }
+            Err(error) => error,
+        };
+        let now = clock::monotonic();
+        // A Vault that is away is no reason to drop a token that still lasts.
+        if let (SignError::Transient(_), Some((_, token))) = (&error, &mut state.token)
+            && !token.is_over(now)
+        {
+            token.rest(now);
+            return Ok(());
         }
+        let pause = state.failed.take().map_or(FIRST_REST, |failed| failed.pause);
+        let (until, next) = (now.checked_add(pause).unwrap_or(now), (pause * 2).min(LONGEST_REST));
+        (state.token, state.failed) = (None, Some(Failed { id, error: error.clone(), until, pause: next }));
+        Err(error)
     }
 
     /// Renews the token while the state is locked. Whatever comes of it, the token's standing says what is to be done next.
     async fn renew(&self, state: &mut State) {
         let Some((_, token)) = &mut state.token else { return };
         let asked = clock::monotonic();
-        let result = self.ask_for_renewal(&token.secret()).await;
+        let result = early(token, self.ask_for_renewal(&token.secret())).await.unwrap_or(Err(Unrenewed::Passing));
         self.metrics.renewal(result.is_ok());
         match result {
             Ok(login) => token.renewed(login.lease, asked),
@@ -293,55 +331,13 @@ impl Session {
         }
     }
 
-    async fn ask_for_renewal(&self, secret: &SecretString) -> Result<envelope::Login, Unrenewed> {
-        let response = self.transport.call(RenewSelf {}, Some(secret)).await.map_err(|_| Unrenewed::Passing)?;
-        let envelope = Envelope::read(response.body()).ok_or(Unrenewed::Passing)?;
-        if response.status().is_success() {
-            return envelope.auth.ok_or(Unrenewed::Passing);
-        }
-        let (server, status) = (self.transport.peer().authority.as_str(), response.status().as_u16());
-        Err(Heard { server, path: "auth/token/renew-self", status, errors: &envelope.errors, secrets: &[] }.renewal())
-    }
-
     fn ends_at(&self, state: &mut State, ends: Option<Timestamp>) {
         self.metrics.token_not_after(ends);
         state.ends = ends;
     }
 
-    async fn log_in(&self) -> Result<Token, SignError> {
-        match &self.credentials {
-            Credentials::Token(token) => Ok(Token::fixed(token.clone())),
-            Credentials::Login(login) => {
-                let result = self.ask_for_token(login).await;
-                self.metrics.login(result.is_ok());
-                result
-            }
-        }
-    }
-
-    async fn ask_for_token(&self, login: &Login) -> Result<Token, SignError> {
-        let requested = match &self.account {
-            Some(account) => Some(account.token().await?),
-            None => None,
-        };
-        let asked = clock::monotonic();
-        let response = match self.transport.call(endpoints::log_in(login, requested.as_ref()), None).await {
-            Ok(response) => response,
-            Err(TransportError::Outage(outage)) => return Err(outage.into()),
-            Err(TransportError::TooLarge { status }) => return Err(self.not_vault(status, &[])),
-        };
-        let status = response.status().as_u16();
-        let Some(envelope) = Envelope::read(response.body()) else {
-            return Err(self.not_vault(status, response.body()));
-        };
-        if !response.status().is_success() {
-            let (mut secrets, server) = (self.secrets(None), self.transport.peer().authority.as_str());
-            secrets.extend(requested.as_ref().map(ExposeSecret::expose_secret));
-            let heard = Heard { server, path: &login.path, status, errors: &envelope.errors, secrets: &secrets };
-            return Err(heard.login(login.method));
-        }
-        // The lease is counted from before the question: then it cannot end earlier than we think.
-        envelope.auth.map(|login| Token::new(login, asked)).ok_or_else(|| self.not_vault(status, &[]))
+    fn silent(&self) -> SignError {
+        Outage::Interrupted { server: self.transport.peer().authority.clone(), class: "timeout" }.into()
     }
 
     fn not_vault(&self, status: u16, body: &[u8]) -> SignError {
@@ -352,21 +348,16 @@ impl Session {
 impl Drop for Session {
     /// Whoever still signed with this session has ended: nobody holds it any more.
     fn drop(&mut self) {
-        let leased = self.has_leases();
-        let Some((_, token)) = self.state.get_mut().token.take() else { return };
-        if leased || !token.is_revocable(clock::monotonic()) {
-            return;
+        if let Some((_, token)) = self.state.get_mut().token.take() {
+            self.revoke(token);
         }
-        let (transport, metrics) = (Arc::clone(&self.transport), self.metrics.clone());
-        self.revocations.begin(async move {
-            let result = transport.call(RevokeSelf {}, Some(&token.secret())).await;
-            let revoked = result.is_ok_and(|response| response.status().is_success());
-            metrics.revocation(revoked);
-            if !revoked {
-                debug!(server = transport.peer().authority, "a token was not revoked; it ends with its lease");
-            }
-        });
     }
+}
+
+/// What is done ahead of time, while the token in use still lasts. Everybody who signs waits for it, so it may not take long.
+async fn early<T>(token: &Token, call: impl Future<Output = T>) -> Option<T> {
+    let left = token.left(clock::monotonic()).map_or(EARLY, |left| left / 4);
+    tokio::time::timeout(EARLY.min(left), call).await.ok()
 }
 
 #[cfg(test)]

@@ -225,3 +225,43 @@ async fn a_vault_that_does_not_answer_holds_the_end_up_no_longer_than_is_allowed
     revocations.finish(Duration::from_millis(300)).await;
     assert!(began.elapsed() < Duration::from_secs(30));
 }
+
+#[tokio::test]
+async fn a_login_that_failed_is_everybodys_answer_for_a_while() {
+    let fake = Fake::start(|_| refusal(400, "invalid secret id")).await;
+    let session = session(&fake, fake::app_role());
+    for _ in 0..50 {
+        assert!(matches!(session.token().await, Err(SignError::Issuer(_))));
+    }
+    assert_eq!(fake.logins(), 1);
+    tokio::time::sleep(FIRST_REST + Duration::from_millis(100)).await;
+    for _ in 0..2 {
+        assert!(session.token().await.is_err());
+        tokio::time::sleep(FIRST_REST + Duration::from_millis(100)).await;
+    }
+    assert_eq!(fake.logins(), 2, "the second rest is longer");
+}
+
+#[tokio::test]
+async fn a_vault_that_is_silent_to_a_renewal_holds_nobody_up_whose_token_lasts() {
+    let silent = || Reply { after: Duration::from_secs(60), ..refusal(503, "nobody hears this") };
+    let (fake, session) = vault(json!({}), move |_| silent()).await;
+    tokens(&session, 1).await;
+    tokio::time::sleep(AGED).await;
+    assert_eq!(tokens(&session, 20).await, vec!["t-1"; 20], "its lease has 1.8 s left");
+    assert_eq!((fake.logins(), calls(&fake, "/renew-self")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_token_that_may_not_sign_is_revoked_when_it_is_dropped() {
+    let (fake, session) = vault(json!({}), |_| refusal(204, "")).await;
+    let held = session.token().await.expect("a token");
+    session.renounce_limited(&held).await;
+    assert_eq!(tokens(&session, 1).await, ["t-1"], "its uses are not counted, a probe will show");
+    session.renounce(&held).await;
+    assert_eq!(tokens(&session, 1).await, ["t-2"]);
+    session.renounce(&held).await;
+    assert_eq!(tokens(&session, 1).await, ["t-2"], "another has taken its place");
+    session.revocations.finish(Duration::from_secs(3)).await;
+    assert_eq!(calls(&fake, "POST /v1/auth/token/revoke-self"), 1);
+}

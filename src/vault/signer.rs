@@ -137,8 +137,7 @@ impl VaultSigner {
             Meaning::EmptyCsr(_) => (Fact::Yes(()), Fact::Yes(())),
             Meaning::TokenDead(words) => (Fact::No(self.token_dead(words).into()), Fact::Unknown),
             Meaning::Forbidden(words) => {
-                // A token keeps the policies of its login: one that is added later is seen by the next login only.
-                self.session.discard(&held).await;
+                self.session.renounce(&held).await;
                 (Fact::Yes(()), Fact::No(sign_forbidden(&self.path, words).into()))
             }
             // A role's refusal is about a request, and this was none.
@@ -154,7 +153,7 @@ impl VaultSigner {
             Err(Meaning::Forbidden(words)) => {
                 // Elsewhere than at the issuer's own path the token may be as good as it was.
                 if *path == self.path {
-                    self.session.discard_limited(held).await;
+                    self.session.renounce_limited(held).await;
                 }
                 sign_forbidden(path, words).into()
             }

@@ -69,7 +69,8 @@ impl Token {
     pub fn learn(&mut self, described: &Described, now: Instant) {
         let Described { left, granted, renewable, uses, .. } = *described;
         self.lease = left.and_then(|left| Lease::new(granted.unwrap_or(left).max(left), left, now));
-        self.uses = uses.map(|left| Uses { granted: left, left });
+        // It has been used at least once, so no call is spent on it that serves no request.
+        self.uses = uses.map(|left| Uses { granted: left.saturating_add(1), left });
         self.renewable = renewable;
     }
 

@@ -65,6 +65,8 @@ impl World {
             ControllerOptions {
                 rust_log: Some("debug,hyper_util=info,h2=info,rustls=info,tower=info".to_owned()),
                 via: Some(to_api_server.url().to_owned()),
+                // Nobody starts it again here when it ends because it has lost its Lease, as a kubelet would.
+                alone: true,
                 ..ControllerOptions::new(program)
             },
         )
