@@ -88,8 +88,8 @@ async fn attempt(
     context.attempts.waits(request.uid());
     let labels = super::watches::labels(&context.namespaces, request.namespace());
     let issuer = context.issuers.ready(key, labels.as_ref())?;
-    let (anchors, pass) = issuer.admit().map_err(|waiting| NotIssued::Waiting(key.clone(), waiting))?;
-    let admitted = Admitted { request, key, issuer: &issuer, anchors, pass, history, context };
+    let pass = issuer.admit().map_err(|waiting| NotIssued::Waiting(key.clone(), waiting))?;
+    let admitted = Admitted { request, key, issuer: &issuer, pass, history, context };
     let issued = admitted.signed_in_turn(turn).await?;
     context.attempts.keep(request.uid(), Arc::new(issued.clone()));
     Ok(issued)

@@ -30,8 +30,6 @@ pub struct Admitted<'a> {
     pub key: &'a IssuerKey,
     /// That issuer, as it was when it let the request pass.
     pub issuer: &'a Arc<Live<VaultSigner>>,
-    /// Where the answer has to end.
-    pub anchors: Anchors,
     /// The issuer's leave.
     pub pass: Pass,
     /// How long it has waited.
@@ -51,8 +49,8 @@ impl Admitted<'_> {
         let plan = self.plan().inspect_err(|_| self.withdraw())?;
         loop {
             let going = self.in_time(self.issuer.leave()).await?;
-            self.still_wanted().inspect_err(|_| self.withdraw())?;
-            match self.sign(&plan, going).await {
+            let anchors = self.still_wanted().inspect_err(|_| self.withdraw())?;
+            match self.sign(&plan, &anchors, going).await {
                 Ok(issued) => return Ok(issued),
                 Err(NotSigned::Slowed) => {}
                 Err(NotSigned::For(error)) => return Err(not_issued(self.key, error)),
@@ -104,8 +102,8 @@ impl Admitted<'_> {
     }
 
     /// While a request waits for its turn it may be deleted or denied, its issuer may fail or change, and we may have to go: none
-    /// of it costs a sign.
-    fn still_wanted(&self) -> Result<(), NotIssued> {
+    /// of it costs a sign. Where the answer has to end may have changed, too: it is what is in force now.
+    fn still_wanted(&self) -> Result<Anchors, NotIssued> {
         if *self.context.stopped.borrow() {
             return Err(NotIssued::Ignored(Ignored::Stopping));
         }
@@ -122,12 +120,12 @@ impl Admitted<'_> {
     }
 
     /// One sign, checked, counted, and told to whoever looks after the issuer.
-    async fn sign(&self, plan: &SigningRequest, going: Going<'_>) -> Result<Issued, NotSigned> {
+    async fn sign(&self, plan: &SigningRequest, anchors: &Anchors, going: Going<'_>) -> Result<Issued, NotSigned> {
         let issuer = self.issuer;
         let started = clock::monotonic();
         let elsewhere = plan.path != issuer.config().vault.path;
         let signed = match issuer.signer().sign(plan).await {
-            Ok(answer) => inspect(&answer.beside(issuer.mount_certificates()), plan, &self.anchors, clock::now()),
+            Ok(answer) => inspect(&answer.beside(issuer.mount_certificates()), plan, anchors, clock::now()),
             Err(error) => Err(error),
         };
         let signed = if elsewhere { signed.map_err(aside) } else { signed };
