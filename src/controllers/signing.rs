@@ -76,7 +76,8 @@ impl Admitted<'_> {
     }
 
     fn look_at_issuer(&self) {
-        if self.context.look_at.send(self.key.clone()).is_err() {
+        // Whoever looks at issuers ends first when the process is to stop.
+        if self.context.look_at.send(self.key.clone()).is_err() && !*self.context.stopped.borrow() {
             warn!("{} needs to be looked at, and its controller has ended", self.key);
         }
     }
