@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::issuance::inspection::Issued;
+use crate::issuance::signer::Refusal;
 use crate::issuance::triage::Standing;
 use crate::issuance::verdict::History;
 
@@ -28,8 +29,8 @@ struct Attempt {
 /// What became of the answer to a request.
 #[derive(Debug, Clone)]
 pub enum Answered {
-    /// Signed and checked, not yet seen written.
-    Kept(Arc<Issued>),
+    /// Signed and checked, or refused for ever; not yet seen written.
+    Kept(Result<Arc<Issued>, Refusal>),
     /// The API server has taken our write.
     Written,
 }
@@ -51,8 +52,8 @@ impl Attempts {
     }
 
     /// Keeps the answer.
-    pub fn keep(&self, uid: &str, issued: Arc<Issued>) {
-        self.with(uid, |attempt| attempt.answer = Some(Answered::Kept(issued)));
+    pub fn keep(&self, uid: &str, answer: Result<Arc<Issued>, Refusal>) {
+        self.with(uid, |attempt| attempt.answer = Some(Answered::Kept(answer)));
     }
 
     /// The final status was written: nothing of the request is asked or written again.

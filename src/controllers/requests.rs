@@ -79,8 +79,8 @@ async fn attempt(
         return Err(NotIssued::Ignored(Ignored::Written));
     }
     let key = triage(standing)?;
-    if let Some(Answered::Kept(issued)) = answer {
-        return Ok(Issued::clone(&issued));
+    if let Some(Answered::Kept(answer)) = answer {
+        return answer.map(|issued| Issued::clone(&issued)).map_err(NotIssued::Refused);
     }
     if let Some(left) = context.attempts.rests(request.uid(), clock::now()) {
         return Err(NotIssued::Resting(left));
@@ -90,9 +90,7 @@ async fn attempt(
     let issuer = context.issuers.ready(key, labels.as_ref())?;
     let pass = issuer.admit().map_err(|waiting| NotIssued::Waiting(key.clone(), waiting))?;
     let admitted = Admitted { request, key, issuer: &issuer, pass, history, context };
-    let issued = admitted.signed_in_turn(turn).await?;
-    context.attempts.keep(request.uid(), Arc::new(issued.clone()));
-    Ok(issued)
+    admitted.signed_in_turn(turn).await
 }
 
 /// Writes what the verdict says, tells who has to know, and says when to look again.
@@ -101,6 +99,10 @@ async fn carry_out(
     request: &CertificateRequest,
     context: &Context,
 ) -> Result<Option<Duration>, WriteError> {
+    // Before the write, which may fail: whatever becomes of it, Vault is asked later and later.
+    if let Verdict::Wait { pause: Some(pause), .. } = verdict {
+        context.attempts.failed(request.uid(), *pause, clock::now());
+    }
     if let Some(status) = status(request, verdict, clock::now()) {
         let taken = write(request, &status, verdict, context).await?;
         if taken {
@@ -115,12 +117,7 @@ async fn carry_out(
             }
             *look_again
         }
-        Verdict::Wait { pause, look_again, .. } => {
-            if let Some(pause) = pause {
-                context.attempts.failed(request.uid(), *pause, clock::now());
-            }
-            *look_again
-        }
+        Verdict::Wait { look_again, .. } => *look_again,
         Verdict::Deny | Verdict::Fail(_) | Verdict::Issue(_) => None,
     })
 }

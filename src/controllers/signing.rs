@@ -13,7 +13,7 @@ use crate::issuance::authority::aside;
 use crate::issuance::breaker::Pass;
 use crate::issuance::inspection::{Issued, inspect};
 use crate::issuance::policy;
-use crate::issuance::signer::{SignError, Signer as _, SigningRequest};
+use crate::issuance::signer::{Refusal, SignError, Signer as _, SigningRequest};
 use crate::issuance::triage::{Ignored, triage};
 use crate::issuance::trust::Anchors;
 use crate::issuance::verdict::{History, NotIssued, Waiting, not_issued};
@@ -51,11 +51,24 @@ impl Admitted<'_> {
             let going = self.in_time(self.issuer.leave()).await?;
             let anchors = self.still_wanted().inspect_err(|_| self.withdraw())?;
             match self.sign(&plan, &anchors, going).await {
-                Ok(issued) => return Ok(issued),
+                Ok(issued) => {
+                    self.keep(Ok(Arc::new(issued.clone())));
+                    return Ok(issued);
+                }
                 Err(NotSigned::Slowed) => {}
-                Err(NotSigned::For(error)) => return Err(not_issued(self.key, error)),
+                Err(NotSigned::For(error)) => {
+                    let why = not_issued(self.key, error);
+                    if let NotIssued::Refused(refusal) = &why {
+                        self.keep(Err(refusal.clone()));
+                    }
+                    return Err(why);
+                }
             }
         }
+    }
+
+    fn keep(&self, answer: Result<Arc<Issued>, Refusal>) {
+        self.context.attempts.keep(self.request.uid(), answer);
     }
 
     /// What Vault will be asked, if the issuer's policy has it and the request's Certificate does not ask for ever.
