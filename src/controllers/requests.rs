@@ -100,8 +100,8 @@ async fn carry_out(
     context: &Context,
 ) -> Result<Option<Duration>, WriteError> {
     // Before the write, which may fail: whatever becomes of it, Vault is asked later and later.
-    if let Verdict::Wait { pause: Some(pause), .. } = verdict {
-        context.attempts.failed(request.uid(), *pause, clock::now());
+    if let Verdict::Wait { pause: Some(pause), firm, .. } = verdict {
+        context.attempts.failed(request.uid(), *pause, *firm, clock::now());
     }
     if let Some(status) = status(request, verdict, clock::now()) {
         let taken = write(request, &status, verdict, context).await?;
