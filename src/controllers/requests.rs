@@ -37,13 +37,21 @@ pub async fn run(
     schedule::run(futures::stream::select(shown, woken), move |name| look(name, Arc::clone(&context)), stopped).await;
 }
 
-/// One look at a request; after which pause the next is due.
+/// One look at a request; after which pause the next is due. It does not end before an answer is written: when the process is to
+/// stop, looks are waited for, and the pauses between them are not.
 async fn look(name: ObjectRef<CertificateRequest>, context: Arc<Context>) -> Option<Duration> {
-    let request = context.requests.get(&name)?;
-    reconcile(&request, &context).await.unwrap_or_else(|error| {
+    loop {
+        let request = context.requests.get(&name)?;
+        let error = match reconcile(&request, &context).await {
+            Ok(pause) => return pause,
+            Err(error) => error,
+        };
         warn!(request_uid = request.uid(), request = %name, "{error}");
-        Some(WRITE_PAUSE)
-    })
+        if !matches!(context.attempts.answer(request.uid()), Some(Answered::Kept(_))) {
+            return Some(WRITE_PAUSE);
+        }
+        tokio::time::sleep(WRITE_PAUSE).await;
+    }
 }
 
 /// The one meaning of this function's own error: the verdict could not be written.
