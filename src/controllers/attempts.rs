@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::issuance::inspection::Issued;
+use crate::issuance::signer::Refusal;
 use crate::issuance::triage::Standing;
 use crate::issuance::verdict::History;
 
@@ -23,13 +24,15 @@ struct Attempt {
     answer: Option<Answered>,
     /// The end of the pause before the next try. Our own `Pending` comes back as an event, which must not end it.
     rests_until: Option<Timestamp>,
+    /// Nor does a wake end that pause.
+    firm: bool,
 }
 
 /// What became of the answer to a request.
 #[derive(Debug, Clone)]
 pub enum Answered {
-    /// Signed and checked, not yet seen written.
-    Kept(Arc<Issued>),
+    /// Signed and checked, or refused for ever; not yet seen written.
+    Kept(Result<Arc<Issued>, Refusal>),
     /// The API server has taken our write.
     Written,
 }
@@ -39,8 +42,13 @@ impl Attempts {
     /// after the watch showed the request gone finds none, and leaves none behind.
     pub fn history(&self, uid: &str, standing: &Standing, now: Timestamp) -> History {
         let mut attempts = self.lock();
-        let fresh = || Attempt { history: History::new(now), pending: false, answer: None, rests_until: None };
-        let attempt = attempts.entry(uid.to_owned()).or_insert_with(fresh);
+        let attempt = attempts.entry(uid.to_owned()).or_insert_with(|| Attempt {
+            history: History::new(now),
+            pending: false,
+            answer: None,
+            rests_until: None,
+            firm: false,
+        });
         attempt.history.seen(standing, now);
         attempt.history
     }
@@ -51,8 +59,8 @@ impl Attempts {
     }
 
     /// Keeps the answer.
-    pub fn keep(&self, uid: &str, issued: Arc<Issued>) {
-        self.with(uid, |attempt| attempt.answer = Some(Answered::Kept(issued)));
+    pub fn keep(&self, uid: &str, answer: Result<Arc<Issued>, Refusal>) {
+        self.with(uid, |attempt| attempt.answer = Some(Answered::Kept(answer)));
     }
 
     /// The final status was written: nothing of the request is asked or written again.
@@ -63,11 +71,12 @@ impl Attempts {
         });
     }
 
-    /// An attempt failed and will be repeated after a pause.
-    pub fn failed(&self, uid: &str, pause: Duration, now: Timestamp) {
+    /// An attempt failed and will be repeated after a pause; `firm`: not before, whatever changes.
+    pub fn failed(&self, uid: &str, pause: Duration, firm: bool, now: Timestamp) {
         self.with(uid, |attempt| {
             attempt.history.tries = attempt.history.tries.saturating_add(1);
             attempt.rests_until = now.checked_add(pause).ok();
+            attempt.firm = firm;
         });
     }
 
@@ -77,9 +86,9 @@ impl Attempts {
         Some(until.duration_since(now).unsigned_abs())
     }
 
-    /// What it waited for has changed: the pause is over.
+    /// What it waited for has changed: the pause is over, unless it is firm.
     pub fn woken(&self, uid: &str) {
-        self.with(uid, |attempt| attempt.rests_until = None);
+        self.with(uid, |attempt| attempt.rests_until = attempt.rests_until.filter(|_| attempt.firm));
     }
 
     /// The request waits to be signed.
@@ -147,7 +156,7 @@ mod tests {
         assert_eq!(attempts.pending(now).0, 1);
         attempts.forget("uid");
         attempts.waits("uid");
-        attempts.failed("uid", Duration::from_secs(2), now);
+        attempts.failed("uid", Duration::from_secs(2), false, now);
         attempts.approval_missed("uid");
         attempts.written("uid");
         assert_eq!(attempts.lock().len(), 0);
@@ -159,11 +168,15 @@ mod tests {
         attempts.history("uid", &unapproved(), now);
         let pause = Duration::from_secs(2);
         assert_eq!(attempts.rests("uid", now), None);
-        attempts.failed("uid", pause, now);
+        attempts.failed("uid", pause, false, now);
         assert_eq!(attempts.rests("uid", now), Some(pause));
         assert_eq!(attempts.rests("uid", now + pause), None);
         attempts.woken("uid");
         assert_eq!(attempts.rests("uid", now), None);
         assert_eq!(attempts.history("uid", &unapproved(), now).tries, 1);
+        attempts.failed("uid", pause, true, now);
+        attempts.woken("uid");
+        assert_eq!(attempts.rests("uid", now), Some(pause), "it is the request's own");
+        assert_eq!(attempts.rests("uid", now + pause), None);
     }
 }

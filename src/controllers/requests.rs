@@ -37,13 +37,21 @@ pub async fn run(
     schedule::run(futures::stream::select(shown, woken), move |name| look(name, Arc::clone(&context)), stopped).await;
 }
 
-/// One look at a request; after which pause the next is due.
+/// One look at a request; after which pause the next is due. It does not end before an answer is written: when the process is to
+/// stop, looks are waited for, and the pauses between them are not.
 async fn look(name: ObjectRef<CertificateRequest>, context: Arc<Context>) -> Option<Duration> {
-    let request = context.requests.get(&name)?;
-    reconcile(&request, &context).await.unwrap_or_else(|error| {
+    loop {
+        let request = context.requests.get(&name)?;
+        let error = match reconcile(&request, &context).await {
+            Ok(pause) => return pause,
+            Err(error) => error,
+        };
         warn!(request_uid = request.uid(), request = %name, "{error}");
-        Some(WRITE_PAUSE)
-    })
+        if !matches!(context.attempts.answer(request.uid()), Some(Answered::Kept(_))) {
+            return Some(WRITE_PAUSE);
+        }
+        tokio::time::sleep(WRITE_PAUSE).await;
+    }
 }
 
 /// The one meaning of this function's own error: the verdict could not be written.
@@ -79,8 +87,8 @@ async fn attempt(
         return Err(NotIssued::Ignored(Ignored::Written));
     }
     let key = triage(standing)?;
-    if let Some(Answered::Kept(issued)) = answer {
-        return Ok(Issued::clone(&issued));
+    if let Some(Answered::Kept(answer)) = answer {
+        return answer.map(|issued| Issued::clone(&issued)).map_err(NotIssued::Refused);
     }
     if let Some(left) = context.attempts.rests(request.uid(), clock::now()) {
         return Err(NotIssued::Resting(left));
@@ -88,11 +96,9 @@ async fn attempt(
     context.attempts.waits(request.uid());
     let labels = super::watches::labels(&context.namespaces, request.namespace());
     let issuer = context.issuers.ready(key, labels.as_ref())?;
-    let (anchors, pass) = issuer.admit().map_err(|waiting| NotIssued::Waiting(key.clone(), waiting))?;
-    let admitted = Admitted { request, key, issuer: &issuer, anchors, pass, history, context };
-    let issued = admitted.signed_in_turn(turn).await?;
-    context.attempts.keep(request.uid(), Arc::new(issued.clone()));
-    Ok(issued)
+    let pass = issuer.admit().map_err(|waiting| NotIssued::Waiting(key.clone(), waiting))?;
+    let admitted = Admitted { request, key, issuer: &issuer, pass, history, context };
+    admitted.signed_in_turn(turn).await
 }
 
 /// Writes what the verdict says, tells who has to know, and says when to look again.
@@ -101,6 +107,10 @@ async fn carry_out(
     request: &CertificateRequest,
     context: &Context,
 ) -> Result<Option<Duration>, WriteError> {
+    // Before the write, which may fail: whatever becomes of it, Vault is asked later and later.
+    if let Verdict::Wait { pause: Some(pause), firm, .. } = verdict {
+        context.attempts.failed(request.uid(), *pause, *firm, clock::now());
+    }
     if let Some(status) = status(request, verdict, clock::now()) {
         let taken = write(request, &status, verdict, context).await?;
         if taken {
@@ -115,12 +125,7 @@ async fn carry_out(
             }
             *look_again
         }
-        Verdict::Wait { pause, look_again, .. } => {
-            if let Some(pause) = pause {
-                context.attempts.failed(request.uid(), *pause, clock::now());
-            }
-            *look_again
-        }
+        Verdict::Wait { look_again, .. } => *look_again,
         Verdict::Deny | Verdict::Fail(_) | Verdict::Issue(_) => None,
     })
 }

@@ -13,7 +13,7 @@ use crate::issuance::authority::aside;
 use crate::issuance::breaker::Pass;
 use crate::issuance::inspection::{Issued, inspect};
 use crate::issuance::policy;
-use crate::issuance::signer::{SignError, Signer as _, SigningRequest};
+use crate::issuance::signer::{Refusal, SignError, Signer as _, SigningRequest};
 use crate::issuance::triage::{Ignored, triage};
 use crate::issuance::trust::Anchors;
 use crate::issuance::verdict::{History, NotIssued, Waiting, not_issued};
@@ -30,8 +30,6 @@ pub struct Admitted<'a> {
     pub key: &'a IssuerKey,
     /// That issuer, as it was when it let the request pass.
     pub issuer: &'a Arc<Live<VaultSigner>>,
-    /// Where the answer has to end.
-    pub anchors: Anchors,
     /// The issuer's leave.
     pub pass: Pass,
     /// How long it has waited.
@@ -51,13 +49,26 @@ impl Admitted<'_> {
         let plan = self.plan().inspect_err(|_| self.withdraw())?;
         loop {
             let going = self.in_time(self.issuer.leave()).await?;
-            self.still_wanted().inspect_err(|_| self.withdraw())?;
-            match self.sign(&plan, going).await {
-                Ok(issued) => return Ok(issued),
+            let anchors = self.still_wanted().inspect_err(|_| self.withdraw())?;
+            match self.sign(&plan, &anchors, going).await {
+                Ok(issued) => {
+                    self.keep(Ok(Arc::new(issued.clone())));
+                    return Ok(issued);
+                }
                 Err(NotSigned::Slowed) => {}
-                Err(NotSigned::For(error)) => return Err(not_issued(self.key, error)),
+                Err(NotSigned::For(error)) => {
+                    let why = not_issued(self.key, error);
+                    if let NotIssued::Refused(refusal) = &why {
+                        self.keep(Err(refusal.clone()));
+                    }
+                    return Err(why);
+                }
             }
         }
+    }
+
+    fn keep(&self, answer: Result<Arc<Issued>, Refusal>) {
+        self.context.attempts.keep(self.request.uid(), answer);
     }
 
     /// What Vault will be asked, if the issuer's policy has it and the request's Certificate does not ask for ever.
@@ -78,7 +89,8 @@ impl Admitted<'_> {
     }
 
     fn look_at_issuer(&self) {
-        if self.context.look_at.send(self.key.clone()).is_err() {
+        // Whoever looks at issuers ends first when the process is to stop.
+        if self.context.look_at.send(self.key.clone()).is_err() && !*self.context.stopped.borrow() {
             warn!("{} needs to be looked at, and its controller has ended", self.key);
         }
     }
@@ -104,8 +116,8 @@ impl Admitted<'_> {
     }
 
     /// While a request waits for its turn it may be deleted or denied, its issuer may fail or change, and we may have to go: none
-    /// of it costs a sign.
-    fn still_wanted(&self) -> Result<(), NotIssued> {
+    /// of it costs a sign. Where the answer has to end may have changed, too: it is what is in force now.
+    fn still_wanted(&self) -> Result<Anchors, NotIssued> {
         if *self.context.stopped.borrow() {
             return Err(NotIssued::Ignored(Ignored::Stopping));
         }
@@ -122,12 +134,12 @@ impl Admitted<'_> {
     }
 
     /// One sign, checked, counted, and told to whoever looks after the issuer.
-    async fn sign(&self, plan: &SigningRequest, going: Going<'_>) -> Result<Issued, NotSigned> {
+    async fn sign(&self, plan: &SigningRequest, anchors: &Anchors, going: Going<'_>) -> Result<Issued, NotSigned> {
         let issuer = self.issuer;
         let started = clock::monotonic();
         let elsewhere = plan.path != issuer.config().vault.path;
         let signed = match issuer.signer().sign(plan).await {
-            Ok(answer) => inspect(&answer.beside(issuer.mount_certificates()), plan, &self.anchors, clock::now()),
+            Ok(answer) => inspect(&answer.beside(issuer.mount_certificates()), plan, anchors, clock::now()),
             Err(error) => Err(error),
         };
         let signed = if elsewhere { signed.map_err(aside) } else { signed };

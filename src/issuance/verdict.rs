@@ -116,8 +116,10 @@ pub enum Verdict {
     Wait {
         /// Stable for one cause, so that it is written once.
         message: String,
-        /// The pause before the next try, which only a wake cuts short; none where trying would not help.
+        /// The pause before the next try; none where trying would not help.
         pause: Option<Duration>,
+        /// A wake does not cut the pause short: it is the request's own, whatever becomes of its issuer.
+        firm: bool,
         /// When to look again without being woken.
         look_again: Option<Duration>,
         /// What to tell in an event, when the cause is new.
@@ -173,7 +175,9 @@ fn wait(issuer: &IssuerKey, waiting: &Waiting, history: &History, uid: &str, now
         | Waiting::TooOften(_)
         | Waiting::Broken => {
             let notice = event_reason(waiting).map(|reason| Notice { reason, note: message.clone() });
-            Verdict::Wait { message, pause, look_again, notice }
+            // Who is woken to be told the same again would take an issuer's trial and give it back, which wakes it, for ever.
+            let firm = matches!(waiting, Waiting::TooOften(_));
+            Verdict::Wait { message, pause, firm, look_again, notice }
         }
     }
 }
@@ -406,7 +410,7 @@ mod tests {
     fn the_last_pause_ends_with_the_patience() {
         let slow = History { tries: 9, ..approved(false) };
         match waits(Waiting::Vault(String::new()), &slow, 300) {
-            Verdict::Wait { pause, look_again, .. } => {
+            Verdict::Wait { pause, firm: false, look_again, .. } => {
                 assert_eq!((pause, look_again), (Some(Duration::from_secs(10)), Some(Duration::from_secs(10))));
             }
             other => panic!("{other:?}"),
@@ -425,7 +429,7 @@ mod tests {
         let judged = |seconds| {
             let waiting = NotIssued::Waiting(issuer(), Waiting::TooOften(Duration::from_secs(seconds)));
             match judge(Err(waiting), &history(2), "uid", Timestamp::UNIX_EPOCH) {
-                Verdict::Wait { message, look_again, notice, .. } => (message, look_again, notice),
+                Verdict::Wait { message, firm: true, look_again, notice, .. } => (message, look_again, notice),
                 other => panic!("{other:?}"),
             }
         };

@@ -268,30 +268,35 @@ impl<S: Signer> Live<S> {
         self.state().checked.is_some()
     }
 
-    /// Lets a request pass, with the anchors in force.
+    /// Lets a request pass.
     ///
     /// # Errors
     /// The issuer is not Ready.
-    pub fn admit(&self) -> Result<(Anchors, Pass), Waiting> {
+    pub fn admit(&self) -> Result<Pass, Waiting> {
         let mut state = self.state();
-        let Some(anchors) = state.anchors.clone() else { return Err(state.not_ready()) };
         // An issuer on trial is not Ready; its one request is what may make it so.
         let passes = match state.breaker.gate() {
             Gate::Open => state.announced == Some(true),
             Gate::Trial => state.announced.is_some(),
             Gate::Closed => false,
         };
-        let pass = if passes { state.breaker.pass() } else { None };
-        pass.map(|pass| (anchors, pass)).ok_or_else(|| state.not_ready())
+        let pass = if passes && state.anchors.is_some() { state.breaker.pass() } else { None };
+        pass.ok_or_else(|| state.not_ready())
     }
 
-    /// A request that was admitted, and then waited for its turn, may still go on.
+    /// A request that was admitted, and then waited for its turn, may still go on: with the anchors in force now, which may be
+    /// others than when it was admitted.
     ///
     /// # Errors
-    /// The issuer is not Ready any more.
-    pub fn still_admits(&self, pass: Pass) -> Result<(), Waiting> {
+    /// The issuer is not Ready any more, or its status does not say so yet.
+    pub fn still_admits(&self, pass: Pass) -> Result<Anchors, Waiting> {
         let state = self.state();
-        if state.breaker.still_passes(pass) { Ok(()) } else { Err(state.not_ready()) }
+        let announced = match pass {
+            Pass::Usual => state.announced == Some(true),
+            Pass::Trial(_) => state.announced.is_some(),
+        };
+        let passes = announced && state.breaker.still_passes(pass);
+        state.anchors.clone().filter(|_| passes).ok_or_else(|| state.not_ready())
     }
 
     /// What the mount showed at the last check.
@@ -421,7 +426,13 @@ mod tests {
 
         #[track_caller]
         fn admits_under(&self, root: &Certificate) {
-            let (anchors, _) = self.live.admit().expect("a request passes");
+            let pass = self.live.admit().expect("a request passes");
+            self.goes_on_under(pass, root);
+        }
+
+        #[track_caller]
+        fn goes_on_under(&self, pass: Pass, root: &Certificate) {
+            let anchors = self.live.still_admits(pass).expect("it goes on");
             assert_eq!(anchors.certificates(), std::slice::from_ref(root));
         }
 
@@ -463,6 +474,17 @@ mod tests {
         scene.admits_under(&scene.two);
         scene.ends_at(&scene.one);
         scene.is_stopped();
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_turn_while_the_anchors_change_goes_on_under_the_new_ones_once_they_are_written() {
+        let scene = Scene::new(Record::default()).await;
+        let pass = scene.live.admit().expect("a request passes");
+        scene.goes_on_under(pass, &scene.one);
+        assert!(scene.ends_at(&scene.two), "the correction has to be written");
+        assert!(matches!(scene.live.still_admits(pass), Err(Waiting::IssuerNotReady(_))));
+        scene.write();
+        scene.goes_on_under(pass, &scene.two);
     }
 
     #[tokio::test]

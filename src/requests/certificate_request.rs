@@ -362,8 +362,13 @@ mod tests {
 
     #[test]
     fn pending_is_written_once_per_cause() {
-        let wait =
-            |message: &str| Verdict::Wait { message: message.to_owned(), pause: None, look_again: None, notice: None };
+        let wait = |message: &str| Verdict::Wait {
+            message: message.to_owned(),
+            pause: None,
+            firm: false,
+            look_again: None,
+            notice: None,
+        };
         let now = Timestamp::UNIX_EPOCH;
         let written = request(|object| {
             object["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "Pending", "message": "a", "lastTransitionTime": "2026-01-01T00:00:05Z"}]);

@@ -98,12 +98,6 @@ impl Signer for VaultSigner {
 }
 
 impl VaultSigner {
-    /// Whether leases hang on the tokens that signed (a role with `generate_lease=true`): Vault revokes the certificates when
-    /// such a token ends.
-    pub fn has_leases(&self) -> bool {
-        self.session.has_leases()
-    }
-
     /// The facts about login and signing.
     async fn standing(&self, probe: Probe) -> (Fact<()>, Fact<()>) {
         if let Err(error) = self.session.ensure().await {

@@ -220,12 +220,12 @@ async fn counted_uses_are_never_overdrawn() {
 async fn a_lease_in_an_answer_is_remembered() {
     let leased = || json!({"request_id": "r-1", "lease_id": "pki/sign/web/1", "data": {"certificate": pem("leaf")}});
     let (_fake, signer) = vault(0, move |_| fake::json(200, leased())).await;
-    assert!(!signer.has_leases());
+    assert!(!signer.session.has_leases());
     signer.sign(&csr()).await.expect("the fake signs");
-    assert!(signer.has_leases());
+    assert!(signer.session.has_leases());
     let (_fake, signer) = vault(0, |_| certificate()).await;
     signer.sign(&csr()).await.expect("the fake signs");
-    assert!(!signer.has_leases());
+    assert!(!signer.session.has_leases());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use serde_json::json;
 use testenv::{Action, Proxy, Run, certificate_of, condition, holds_for};
 
 use crate::support::{LATER, SOON, World, bare, is_sign, until, writes_status};
@@ -17,6 +18,7 @@ pub fn add(suite: &mut Suite) {
     suite.add("a request deleted in mid-flight is no error, and is not signed again", deleted);
     suite.add("a late Pending is answered 409 and does not undo the certificate", late_pending);
     suite.add("a lost answer to the status write costs no second sign", lost_answer);
+    suite.add("a refusal that cannot be written costs no second sign, and a wait no quicker ones", unwritten);
 }
 
 async fn made_anew(run: Run) -> Outcome {
@@ -151,4 +153,29 @@ async fn lost_answer(run: Run) -> Outcome {
     ensure!(world.status_writes(&ours, "web")?.len() == 2, "it is left in peace then");
     ensure!(ours.metric("vault_mesh_issuer_requests_pending", &[]).await? == 0.0, "nothing is left pending");
     Ok(())
+}
+
+async fn unwritten(run: Run) -> Outcome {
+    let world = World::start(run, bare()).await?;
+    let api = Proxy::start(&world.run, world.plane.kube.server()).await?;
+    let vault = Proxy::start(&world.run, world.plane.bao.address()).await?;
+    let _ours = world.controller(|options| options.via = Some(api.url().to_owned())).await?;
+    let issuer = world.ready_issuer_at(vault.url()).await?.issuer_ref;
+
+    let errors = json!({"errors": ["common name refused.example not allowed by this role"]});
+    let refusals = vault.on(is_sign, Action::answer(400, &errors));
+    let lost = api.on(writes_status("refused"), Action::answer(500, &json!({}))).times(2);
+    world.approved("refused", &issuer).await?.request.reason("Failed", LATER).await?;
+    ensure!(lost.hits() == 2, "{} writes were lost", lost.hits());
+    ensure!(refusals.hits() == 1, "one sign, not {}", refusals.hits());
+    refusals.remove();
+
+    let troubles = vault.on(is_sign, Action::answer(500, &json!({"errors": ["internal error"]})));
+    let lost = api.on(writes_status("waits"), Action::answer(500, &json!({})));
+    let waits = world.approved("waits", &issuer).await?;
+    // Pauses double from 2 s, less a fifth: the fifth sign is not due before 24 s have passed.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    ensure!(lost.hits() > 0, "no write was lost");
+    ensure!((2..=4).contains(&troubles.hits()), "{} signs", troubles.hits());
+    waits.is_not_failed().await
 }

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use serde_json::json;
 use testenv::{Action, Chain, Controller, Issuer, Options, Proxy, Run, eventually};
 
-use crate::support::{LATER, MESH, SOON, World, all_issued, bare, controller_options, is_sign, until};
+use crate::support::{LATER, MESH, SOON, World, all_issued, bare, controller_options, is_sign, until, writes_status};
 use crate::{Outcome, Suite};
 
 pub fn add(suite: &mut Suite) {
@@ -16,6 +16,7 @@ pub fn add(suite: &mut Suite) {
     suite.add("requests are issued after the API server died and came back", api_server_dies);
     suite.add("a controller killed with answers in flight issues everything after its restart", killed);
     suite.add("SIGTERM lets the signs under way finish, begins no others and exits 0", terminated);
+    suite.add("SIGTERM waits for an answer to be written that the API server does not take", terminated_unwritten);
     suite.add("a Vault that never answers does not hold the end up beyond 30 s", terminated_in_a_black_hole);
     suite.add("/readyz answers 200 only once the watches have synced", ready_after_sync);
     suite.add("a revoked static token makes the issuer not Ready until its Secret changes", static_token);
@@ -173,6 +174,36 @@ async fn terminated(run: Run) -> Outcome {
     ours.start_again().await?;
     all_issued(&world, &asked, LATER).await?;
     ensure!(world.signs()? == 20, "one sign each, not {}", world.signs()?);
+    Ok(())
+}
+
+async fn terminated_unwritten(run: Run) -> Outcome {
+    let world = World::start(run, bare()).await?;
+    let api = Proxy::start(&world.run, world.plane.kube.server()).await?;
+    let vault = Proxy::start(&world.run, world.plane.bao.address()).await?;
+    let ours = world.controller(|options| options.via = Some(api.url().to_owned())).await?;
+    let issuer = world.ready_issuer_at(vault.url()).await?.issuer_ref;
+
+    let refused = api.on(writes_status("web"), Action::answer(500, &json!({})));
+    let web = world.approved("web", &issuer).await?;
+    until("the answer is not taken", 1, || Ok(refused.hits())).await?;
+    vault.on(is_sign, Action::Hold);
+    world.approved("late", &issuer).await?;
+    until("another sign is under way", 1, || Ok(vault.held())).await?;
+    let outage = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // A sign that fails meanwhile says something of its issuer, which nobody looks at any more.
+        vault.cut_all();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        refused.remove();
+    };
+    let (status, ()) = tokio::join!(ours.terminate(Duration::from_secs(30)), outage);
+    ensure!(status?.code() == Some(0), "the exit code is not 0");
+    web.issued(&world, SOON).await?;
+    ensure!(refused.hits() > 1, "it was not tried again");
+    ensure!(world.signs()? == 1, "one sign, not {}", world.signs()?);
+    let log = ours.log()?;
+    ensure!(log.contains("not signed") && !log.contains("needs to be looked at"), "{log}");
     Ok(())
 }
 

@@ -29,7 +29,7 @@ impl<S: Signer> Live<S> {
             // The authority answered, and refused this request only: that says nothing against it.
             Some(SignError::Request(_)) => state.breaker.void(),
             Some(SignError::Transient(Outage::BeyondCa { dates, .. })) => self.beyond_ca(&mut state, *dates, now),
-            Some(error) => {
+            Some(error @ (SignError::Issuer(_) | SignError::Transient(_) | SignError::Untrusted(_))) => {
                 if let SignError::Untrusted(Mistrust::NoPath { root: Some(root), .. }) = error
                     && let Some(news) = self.ended_at(&mut state, root, now)
                 {
@@ -106,19 +106,16 @@ impl<S: Signer> Live<S> {
             return Some(false);
         }
         state.record.elsewhere = Some(root.into());
-        match in_force(&state.shown, state.anchors.as_ref(), &state.record, self.mount(), now) {
-            Ok(anchors) if is_root(&anchors) => {
-                self.settle(state, anchors);
-                state.breaker.void();
-                Some(true)
-            }
-            Err(fault @ Fault::AnchorsChanged { .. }) => {
-                let trouble = fault.into();
-                state.breaker.checked(Some(&trouble), Sight::Seen, &self.origin.uid, now);
-                state.trouble = Some(trouble);
-                Some(true)
-            }
-            Ok(_) | Err(_) => None,
+        let found = in_force(&state.shown, state.anchors.as_ref(), &state.record, self.mount(), now);
+        if let Err(fault @ Fault::AnchorsChanged { .. }) = found {
+            let trouble = fault.into();
+            state.breaker.checked(Some(&trouble), Sight::Seen, &self.origin.uid, now);
+            state.trouble = Some(trouble);
+            return Some(true);
         }
+        let anchors = found.ok().filter(is_root)?;
+        self.settle(state, anchors);
+        state.breaker.void();
+        Some(true)
     }
 }
