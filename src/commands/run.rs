@@ -70,7 +70,11 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     serve(&mut tasks, listener, &context, shown, &stopped);
     tokio::select! {
         () = seat.taken() => act(&mut tasks, streams, &context, &stopped),
-        () = asked_to_end.come() => return Ok(()),
+        () = asked_to_end.come() => {
+            // It may be ours already: a write of the Lease may have been under way.
+            seat.given_up().await;
+            return Ok(());
+        }
         Some(ended) = tasks.join_next() => return Err(ended_by_itself(ended)),
         what = stand_by(&mut streams) => bail!("the {what} ended by itself; a restart begins anew"),
     }

@@ -36,7 +36,7 @@ pub enum Pass {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breaker {
     gate: Gate,
-    /// Troubles in a row.
+    /// Checks in a row after which the gate did not open as it would where all is well.
     troubles: u32,
     last_check: Option<Timestamp>,
     next_check: Option<Timestamp>,
@@ -99,22 +99,19 @@ impl Breaker {
     pub fn checked(&mut self, trouble: Option<&SignError>, sight: Sight, seed: &str, now: Timestamp) {
         self.last_check = Some(now);
         self.trying = None;
-        match trouble {
-            None => {
-                self.gate = if self.mistrusted { Gate::Trial } else { Gate::Open };
-                self.troubles = 0;
-                self.next_check = now.checked_add(spread(CALM, seed, 0)).ok();
-            }
-            Some(trouble) => {
-                self.troubles = self.troubles.saturating_add(1);
-                let passes = self.troubles <= passing(trouble);
-                if !(passes && self.gate == Gate::Open) {
-                    self.gate = if sight == Sight::Unseen { Gate::Trial } else { Gate::Closed };
-                }
-                let doubled = CLOSEST.saturating_mul(1_u32.checked_shl(self.troubles - 1).unwrap_or(u32::MAX));
-                self.next_check = now.checked_add(spread(doubled.min(CALM), seed, self.troubles)).ok();
-            }
+        if trouble.is_none() && !self.mistrusted {
+            (self.gate, self.troubles) = (Gate::Open, 0);
+            self.next_check = now.checked_add(spread(CALM, seed, 0)).ok();
+            return;
         }
+        self.troubles = self.troubles.saturating_add(1);
+        let passes = trouble.is_some_and(|trouble| self.troubles <= passing(trouble));
+        if !(passes && self.gate == Gate::Open) {
+            let trial = trouble.is_none() || sight == Sight::Unseen;
+            self.gate = if trial { Gate::Trial } else { Gate::Closed };
+        }
+        let doubled = CLOSEST.saturating_mul(1_u32.checked_shl(self.troubles - 1).unwrap_or(u32::MAX));
+        self.next_check = now.checked_add(spread(doubled.min(CALM), seed, self.troubles)).ok();
     }
 
     /// A request passes, if it may.
@@ -162,15 +159,18 @@ impl Breaker {
         news
     }
 
-    /// A sign failed for another reason than the request's own. The next check is due at once, yet not within 15 s of the last.
+    /// A sign failed for another reason than the request's own. While the gate is open, the next check is due at once, yet not
+    /// within 15 s of the last. Otherwise it was a trial, or late news, and the checks keep to their growing pauses.
     pub fn sign_failed(&mut self, error: &SignError, now: Timestamp) {
         self.trying = None;
+        if self.gate == Gate::Open {
+            let soonest = self.last_check.and_then(|last| last.checked_add(CLOSEST).ok()).unwrap_or(now).max(now);
+            self.next_check = Some(self.next_check.map_or(soonest, |next| next.min(soonest)));
+        }
         if matches!(error, SignError::Untrusted(_)) {
             self.mistrusted = true;
             self.gate = Gate::Closed;
         }
-        let soonest = self.last_check.and_then(|last| last.checked_add(CLOSEST).ok()).unwrap_or(now).max(now);
-        self.next_check = Some(self.next_check.map_or(soonest, |next| next.min(soonest)));
     }
 
     /// Whether an answer is still held against the authority.
@@ -327,6 +327,32 @@ mod tests {
         due_between(&breaker, at(115), 24, 36);
         assert!(breaker.pass().is_some() && breaker.signed());
         assert_eq!(breaker.gate(), Gate::Open);
+    }
+
+    /// Trials that fail a second after the check that allowed them, until the pauses no longer grow.
+    #[track_caller]
+    fn trials_are_rarer_and_rarer(trouble: Option<&SignError>, sight: Sight, met: &SignError) {
+        let mut breaker = open();
+        breaker.sign_failed(met, at(100));
+        let mut now = 100;
+        for pause in [15, 30, 60, 120, 240, 300, 300] {
+            assert_eq!(breaker.due_in(at(now)), Duration::ZERO, "{pause}");
+            breaker.checked(trouble, sight, "seed", at(now));
+            assert!(breaker.pass().is_some(), "{pause}");
+            breaker.sign_failed(met, at(now + 1));
+            due_between(&breaker, at(now), pause * 4 / 5, pause * 6 / 5);
+            now += i64::try_from(pause * 6 / 5).expect("it is short");
+        }
+        breaker.signed();
+        breaker.checked(None, Sight::Seen, "seed", at(now));
+        breaker.sign_failed(met, at(now + 1));
+        due_between(&breaker, at(now + 1), 14, 14);
+    }
+
+    #[test]
+    fn a_trial_that_fails_does_not_bring_the_next_one_nearer() {
+        trials_are_rarer_and_rarer(Some(&fault()), Sight::Unseen, &fault());
+        trials_are_rarer_and_rarer(None, Sight::Seen, &mistrust());
     }
 
     #[test]

@@ -16,6 +16,9 @@ const LONGEST: Duration = Duration::from_secs(15);
 const SHARE: u32 = 4;
 /// After so long without a success, refusals are a trouble of the issuer.
 const LASTING: Duration = Duration::from_secs(60);
+/// A refusal that nobody has followed up for so long is no part of what comes later: who waits for a pause of its own comes back
+/// within 72 s.
+const FORGOTTEN: Duration = Duration::from_secs(120);
 
 /// The pace of one issuer's calls.
 #[derive(Debug, Default)]
@@ -63,6 +66,9 @@ impl Pace {
     /// A call was refused, with a pause that was asked for (zero: none). `seed` spreads the pauses of several issuers.
     pub fn refused(&mut self, leave: Leave, asked: Duration, seed: &str, now: Timestamp) {
         self.back(leave);
+        if !self.is_slowed(now) {
+            self.0 = None;
+        }
         let slowed = self.0.get_or_insert(Slowed { since: now, until: now, refusals: 0, scouting: false });
         let passed = Duration::try_from(now.duration_since(slowed.since)).unwrap_or_default();
         slowed.refusals = slowed.refusals.saturating_add(1);
@@ -91,6 +97,11 @@ impl Pace {
         self.0
             .as_ref()
             .map_or(Duration::ZERO, |it| Duration::try_from(it.until.duration_since(now)).unwrap_or_default())
+    }
+
+    /// Whether calls are refused, as far as is known: the last refusal is not long past.
+    pub fn is_slowed(&self, now: Timestamp) -> bool {
+        self.0.as_ref().is_some_and(|it| it.until.checked_add(FORGOTTEN).is_ok_and(|forgotten| now <= forgotten))
     }
 
     /// Whether nothing has passed, or will, for so long that it is a trouble of the issuer.
@@ -175,6 +186,15 @@ mod tests {
         assert!(!pace.is_lasting());
         pace.refused(Leave::Scout, Duration::from_secs(55), "seed", at(7_010));
         assert!(pace.is_lasting(), "it will have been a minute");
+    }
+
+    #[test]
+    fn a_refusal_that_nobody_followed_up_is_forgotten() {
+        let mut pace = refused(0);
+        assert!(pace.is_slowed(at(119_000)) && !pace.is_slowed(at(3_600_000)));
+        let scout = pace.leave(at(3_600_000));
+        pace.refused(scout, Duration::ZERO, "seed", at(3_600_000));
+        assert!(!pace.is_lasting() && pace.rest(at(3_600_000)) <= Duration::from_millis(120));
     }
 
     #[test]

@@ -199,6 +199,8 @@ impl<S: Signer> Live<S> {
             (false, Some(_)) => Sight::Unseen,
             (false, None) => sight(&observation),
         };
+        // Where signs fail one after the other, checks come sooner than this.
+        let calm = state.checked.is_none_or(|last| now().duration_since(last).unsigned_abs() >= RECENT);
         state.checked = Some(now());
         state.token_expiring = token_expiring(observation.ends, now());
         if let Some(trouble) = &trouble {
@@ -208,6 +210,9 @@ impl<S: Signer> Live<S> {
         let trouble = trouble.filter(|trouble| !recently || trouble.throttle().is_none());
         let trouble = trouble.or_else(|| state.unsigned.clone().filter(|_| sight == Sight::Unseen));
         state.breaker.checked(trouble.as_ref(), sight, &self.origin.uid, now());
+        if trouble.is_none() && sight == Sight::Seen && calm {
+            state.unsigned = None;
+        }
         if trouble.is_some() || !state.breaker.mistrusted() {
             state.trouble = trouble;
         }
@@ -545,6 +550,17 @@ mod tests {
         let report = scene.look().await;
         assert_eq!(report.health.reason, ReadyReason::VaultSealed);
         assert_eq!(report.anchors.as_ref().map(Anchors::certificates), Some(std::slice::from_ref(&scene.one)));
+    }
+
+    #[tokio::test]
+    async fn what_a_sign_met_long_ago_is_no_cause_any_more() {
+        let scene = Scene::new(Record::default()).await;
+        let outage = SignError::from(Outage::Sealed { server: "vault:8200".to_owned() });
+        scene.live.attempted(Some(&outage), now());
+        scene.look().await;
+        assert!(scene.live.held_up_by().is_some(), "the check that it brings on does not see what signs meet");
+        scene.live.check(|| now() + SignedDuration::from_secs(300)).await;
+        assert_eq!(scene.live.held_up_by(), None);
     }
 
     #[tokio::test]

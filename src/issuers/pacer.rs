@@ -61,7 +61,8 @@ impl Pacer {
 
     /// What slows the calls down, if anything does.
     pub fn slowed_by(&self) -> Option<SignError> {
-        self.lock().slowed_by.clone()
+        let state = self.lock();
+        state.slowed_by.clone().filter(|_| state.pace.is_slowed(clock::now()))
     }
 
     /// A call that took no leave met this.

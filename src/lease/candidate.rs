@@ -147,24 +147,25 @@ impl Candidate {
         }
     }
 
-    /// Gives the Lease back, so that another need not wait for its end. Nothing may be under way any more.
+    /// Gives the Lease back if it is ours, so that another need not wait for its end. Nothing may be under way any more.
     pub async fn release(mut self) {
         self.leadership.ended();
         for _ in 0..RELEASES {
             match self.give_back().await {
-                Ok(()) => return info!("this replica leads no longer; the Lease is free"),
+                Ok(false) => return,
+                Ok(true) => return info!("this replica leads no longer; the Lease is free"),
                 Err(Problem::Conflict) => {}
                 Err(problem) => return warn!("the Lease {}/{LEASE} was not given back: {problem}", self.namespace),
             }
         }
     }
 
-    async fn give_back(&mut self) -> Result<(), Problem> {
+    /// Returns whether it was ours.
+    async fn give_back(&mut self) -> Result<bool, Problem> {
         self.look().await?;
-        if let Some(free) = self.election.release(clock::now()) {
-            limited(self.api.replace(LEASE, &PostParams::default(), &free)).await?;
-        }
-        Ok(())
+        let Some(free) = self.election.release(clock::now()) else { return Ok(false) };
+        limited(self.api.replace(LEASE, &PostParams::default(), &free)).await?;
+        Ok(true)
     }
 
     /// Looks, and takes or renews what is ours to take.

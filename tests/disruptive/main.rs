@@ -84,7 +84,7 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     settings::add(&mut suite);
     disturbances::add(&mut suite);
     let during = libtest_mimic::run(&arguments, std::mem::take(&mut suite.trials));
-    afterwards::add(&mut suite);
+    afterwards::add(&mut suite, during.num_passed + during.num_failed > 0);
     // It has something to say about any part of the suite.
     arguments.filter = None;
     arguments.skip.clear();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use serde_json::json;
-use testenv::{Action, Chain, Controller, Issuer, Options, Proxy, Run, eventually};
+use testenv::{Action, Chain, Issuer, Options, Proxy, Run, eventually};
 
 use crate::support::{LATER, MESH, SOON, World, all_issued, bare, controller_options, is_sign, until, writes_status};
 use crate::{Outcome, Suite};
@@ -229,7 +229,7 @@ async fn ready_after_sync(run: Run) -> Outcome {
     let world = World::start(run, bare()).await?;
     let api = Proxy::start(&world.run, world.plane.kube.server()).await?;
     let options = controller_options(|options| options.via = Some(api.url().to_owned()));
-    let ours = Controller::prepare(&world.plane, options).await?;
+    let ours = world.prepared(options).await?;
     let slow = api.on(|seen| seen.is("GET", "/certificaterequests"), Action::Hold);
     let watched = async {
         eventually("it serves", SOON, async || Ok((ours.get("/livez").await?.status == 200).then_some(()))).await?;

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use testenv::{
-    Action, Chart, Controller, Issuer, IssuerRef, Issuing, Options, Proxy, Run, condition, eventually, holds_for, rbac,
-};
+use testenv::{Action, Chart, Issuer, IssuerRef, Issuing, Options, Proxy, Run, condition, eventually, holds_for, rbac};
 
 use crate::support::{LATER, MESH, SOON, World, bare, controller_options, is_sign, until};
 use crate::{Outcome, Suite};
@@ -270,7 +268,7 @@ async fn publishing(run: Run) -> Outcome {
 async fn get_alone(run: Run) -> Outcome {
     let world = World::start(run, bare()).await?;
     let kube = &world.plane.kube;
-    let ours = Controller::prepare(&world.plane, controller_options(|_| ())).await?;
+    let ours = world.prepared(controller_options(|_| ())).await?;
     let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/vault-mesh-issuer";
     let mut rules = kube.get(role).await?["rules"].clone();
     for rule in rules.as_array_mut().context("rules")? {

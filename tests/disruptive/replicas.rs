@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use serde_json::Value;
 use testenv::{Action, Controller, ControllerOptions, IssuerRef, KubeCalls, Proxy, Run, eventually};
 
 use crate::support::{Asked, LATER, SOON, World, all_issued, bare, controller_options, is_sign, until};
@@ -16,6 +17,8 @@ pub fn add(suite: &mut Suite) {
     suite.add("a leader that was paused for 30 s signs and writes nothing when it wakes, and ends", paused);
     suite.add("a leader that cannot renew its lease ends, and one leads when the API server is back", cut_off);
     suite.add("what a leader wrote last is not signed again by one whose watch has not shown it", behind);
+    suite.add("one that is ended while it takes the lease gives it back", ended_as_it_takes);
+    suite.add("one that is ended while it looks for what the former leader wrote ends at once", ended_as_it_looks);
     suite.add("of four that stand for election never two act", four);
 }
 
@@ -44,7 +47,8 @@ async fn another(world: &World, api: Option<&Proxy>) -> anyhow::Result<Controlle
         options.via = api.map(|api| api.url().to_owned());
     });
     // It counts as started when /readyz answers 200.
-    let one = Controller::start(&world.plane, options).await?;
+    let one = world.prepared(options).await?;
+    one.start_again().await?;
     ensure!(!is_leader(&one).await?, "it leads beside another");
     Ok(one)
 }
@@ -245,8 +249,11 @@ async fn behind(run: Run) -> Outcome {
     slow.remove();
     vault.release().await?;
     all_issued(&world, &asked, SOON).await?;
+    // Nor can it read any at first.
+    let unreadable = api.on(|seen| seen.is("GET", "/certificaterequests/"), Action::Cut).times(asked.len());
     first.terminate(Duration::from_secs(30)).await?;
     leads(&second, SOON).await?;
+    until("the reads fail", asked.len(), || Ok(unreadable.hits())).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     ensure!(world.signs()? == asked.len(), "one sign each, not {}", world.signs()?);
 
@@ -257,14 +264,57 @@ async fn behind(run: Run) -> Outcome {
     Ok(())
 }
 
+/// The Lease's spec.
+async fn lease(world: &World) -> anyhow::Result<Value> {
+    let path = "/apis/coordination.k8s.io/v1/namespaces/vault-mesh-issuer/leases/vault-mesh-issuer";
+    Ok(world.plane.kube.get(path).await?["spec"].clone())
+}
+
+async fn ended_as_it_takes(run: Run) -> Outcome {
+    let world = World::start(run, bare()).await?;
+    let api = Proxy::start(&world.run, world.plane.kube.server()).await?;
+    // It is told too late that the Lease is its own.
+    let late = api.on(|seen| seen.is("POST", "/leases"), Action::Late(Duration::from_secs(60)));
+    let one = world
+        .controller(|options| {
+            standing_for_election(options);
+            options.via = Some(api.url().to_owned());
+        })
+        .await?;
+    eventually("the Lease is its own", SOON, async || Ok(lease(&world).await.is_ok().then_some(()))).await?;
+    ensure!(lease(&world).await?["holderIdentity"] != "" && !is_leader(&one).await?, "it knows already");
+    let status = one.terminate(SOON).await?;
+    ensure!(status.code() == Some(0) && late.hits() == 1, "{status}, {} writes", late.hits());
+    let left = lease(&world).await?;
+    ensure!(left["holderIdentity"] == "", "{left}");
+    Ok(())
+}
+
+async fn ended_as_it_looks(run: Run) -> Outcome {
+    let world = World::start(run, bare()).await?;
+    let api = Proxy::start(&world.run, world.plane.kube.server()).await?;
+    let first = world.controller(standing_for_election).await?;
+    leads(&first, SOON).await?;
+    let second = another(&world, Some(&api)).await?;
+    world.approved("waits", &IssuerRef::new("VaultMeshIssuer", "missing")).await?;
+    // Nothing that could be seen tells that the other one has read it too.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    api.on(|seen| seen.is("GET", "/certificaterequests/"), Action::Hold);
+    first.terminate(Duration::from_secs(30)).await?;
+    until("it reads the request", 1, || Ok(api.held())).await?;
+    let status = second.terminate(Duration::from_secs(15)).await?;
+    ensure!(status.code() == Some(0), "{status}");
+    Ok(())
+}
+
 async fn four(run: Run) -> Outcome {
     let world = World::start(run, bare()).await?;
     let options = controller_options(standing_for_election);
-    let first = Controller::prepare(&world.plane, options.clone()).await?;
+    let first = world.prepared(options.clone()).await?;
     let mut all = vec![first];
     for _ in 0..3 {
         let options = ControllerOptions { installed: true, ..options.clone() };
-        all.push(Controller::prepare(&world.plane, options).await?);
+        all.push(world.prepared(options).await?);
     }
     futures::future::try_join_all(all.iter().map(Controller::start_again)).await?;
     let issuer = world.ready_issuer().await?.issuer_ref;
@@ -292,9 +342,7 @@ async fn four(run: Run) -> Outcome {
         eprintln!("    four: {} calls of {} terms {what}", calls.len(), turns.len());
         ensure!(turns.len() <= 5, "{what}: terms overlap: {turns:?}");
     }
-    let lease =
-        world.plane.kube.get("/apis/coordination.k8s.io/v1/namespaces/vault-mesh-issuer/leases/vault-mesh-issuer");
-    let spec = lease.await?["spec"].clone();
+    let spec = lease(&world).await?;
     ensure!(spec["leaseTransitions"] == 4, "{spec}");
     Ok(())
 }

@@ -42,7 +42,14 @@ impl World {
 
     /// Starts our controller, with whatever the trial changes.
     pub async fn controller(&self, change: impl FnOnce(&mut ControllerOptions)) -> anyhow::Result<Controller> {
-        let ours = Controller::start(&self.plane, controller_options(change)).await?;
+        let ours = self.prepared(controller_options(change)).await?;
+        ours.start_again().await?;
+        Ok(ours)
+    }
+
+    /// A controller that the trial starts by itself.
+    pub async fn prepared(&self, options: ControllerOptions) -> anyhow::Result<Controller> {
+        let ours = Controller::prepare(&self.plane, options).await?;
         self.witness.watch_metrics(&ours)?;
         Ok(ours)
     }

@@ -1,6 +1,6 @@
 //! Everything that can come in the way of a login, a sign and a check, on real processes: an issuer and a proxy of its own for
 //! each cell, an owned and an ownerless request, a fault that lasts a while and then goes. The same as a pure table is in
-//! `issuance/verdict.rs`; here the peers are real, and OpenBao's audit log says how often it signed.
+//! `controllers/fault_matrix.rs`; here the peers are real, and OpenBao's audit log says how often it signed.
 
 use std::sync::Arc;
 use std::time::Duration;

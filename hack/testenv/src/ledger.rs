@@ -42,6 +42,9 @@ struct Sign {
     token: Timestamp,
 }
 
+/// Signs at a time and issuer, unless our process is told otherwise. A turn lasts until the answer is written.
+pub const SIGNS_PER_ISSUER: usize = 8;
+
 /// Something that may cost an answer on its way.
 #[derive(Clone, Copy, Debug)]
 pub enum Fall {
@@ -158,6 +161,14 @@ impl Ledger {
             }
         }
         account
+    }
+}
+
+impl Account {
+    /// The kills that met more answers under way than there can be, in words.
+    pub fn more_in_flight_than(&self, at_once: usize) -> Option<String> {
+        let more = self.in_flight.iter().any(|answers| *answers > at_once);
+        more.then(|| format!("{:?} answers in flight at kills, where {at_once} can be", self.in_flight))
     }
 }
 

@@ -74,7 +74,7 @@ pub use interrupt::interrupted;
 pub use issuers::{Issuer, Issuing};
 pub use kube::{Kube, condition};
 pub use kube_audit::{KubeAudit, KubeCall, KubeCalls};
-pub use ledger::{Account, Fall, Ledger};
+pub use ledger::{Account, Fall, Ledger, SIGNS_PER_ISSUER};
 pub use load::{Load, LoadOptions, Tally, Target};
 pub use peer::Peer;
 pub use programs::Programs;

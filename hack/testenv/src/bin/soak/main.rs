@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use testenv::{Fall, Random, Run, interrupted};
+use testenv::{Fall, Random, Run, SIGNS_PER_ISSUER, interrupted};
 
 use crate::faults::{Deck, Kind};
 use crate::report::Report;
@@ -116,7 +116,11 @@ async fn soak(run: &Run, settings: &Settings) -> Result<Report> {
     }
     println!("{:>5} s  no more faults, and no more requests", begun.elapsed().as_secs());
     let Story { falls, faults, wrong, .. } = story;
-    let mut report = Report { seed, faults, length: begun.elapsed(), wrong, ..Report::default() };
+    let at_once = match settings.length {
+        Length::Kills(_) => Some(SIGNS_PER_ISSUER * world.issuers()),
+        Length::Minutes(_) => None,
+    };
+    let mut report = Report { seed, faults, at_once, length: begun.elapsed(), wrong, ..Report::default() };
     report.tally = world.load.finish(ENDS).await?;
     report.certificates = world.certificates.finish(ENDS).await?;
     let seen = vitals.finish(&world).await?;

@@ -126,6 +126,11 @@ impl World {
         .await
     }
 
+    /// How many issuers there are.
+    pub fn issuers(&self) -> usize {
+        self.tenants.len()
+    }
+
     /// Whose CSR is whose.
     pub fn names(&self) -> HashMap<String, String> {
         let mut names = self.load.csrs();
