@@ -302,7 +302,8 @@ async fn ended_as_it_looks(run: Run) -> Outcome {
     api.on(|seen| seen.is("GET", "/certificaterequests/"), Action::Hold);
     first.terminate(Duration::from_secs(30)).await?;
     until("it reads the request", 1, || Ok(api.held())).await?;
-    let status = second.terminate(Duration::from_secs(15)).await?;
+    // A call to the API server takes 10 s to be given up.
+    let status = second.terminate(Duration::from_secs(6)).await?;
     ensure!(status.code() == Some(0), "{status}");
     Ok(())
 }
