@@ -1,5 +1,8 @@
 //! The one place that reads the clock; everything that decides is told the time.
 
+use std::sync::LazyLock;
+use std::time::Instant;
+
 use jiff::Timestamp;
 
 /// The time of day.
@@ -10,6 +13,31 @@ pub fn now() -> Timestamp {
 
 /// A clock that never goes back, for measuring.
 #[expect(clippy::disallowed_methods, reason = "the one clock; the pure half takes durations as arguments")]
-pub fn monotonic() -> std::time::Instant {
-    std::time::Instant::now()
+pub fn monotonic() -> Instant {
+    Instant::now()
+}
+
+/// For how long something has waited, or is to wait: the time of day as it would be had nobody set the clock since the first
+/// call. Times of certificates, and what others read, are those of [`now`].
+pub fn steady() -> Timestamp {
+    static FIRST: LazyLock<(Timestamp, Instant)> = LazyLock::new(|| (now(), monotonic()));
+    let (day, first) = *FIRST;
+    day.saturating_add(monotonic().duration_since(first)).unwrap_or(day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steady_clock_goes_as_time_does() {
+        let (steady, began) = (steady(), monotonic());
+        assert!(now().duration_since(steady).abs().as_secs() < 60, "it starts with the time of day");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let passed = std::time::Duration::try_from(super::steady().duration_since(steady)).expect("it goes on");
+        assert!(
+            passed.as_millis() >= 20 && passed <= began.elapsed() + std::time::Duration::from_millis(1),
+            "{passed:?}"
+        );
+    }
 }

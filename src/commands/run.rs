@@ -241,7 +241,7 @@ fn serve(
     let (ready, is_ready) = watch::channel(false);
     let counted = Arc::clone(context);
     let refresh = Arc::new(move || {
-        let (count, oldest) = counted.attempts.pending(clock::now());
+        let (count, oldest) = counted.attempts.pending(clock::steady());
         counted.metrics.set_pending(count, oldest);
         counted.metrics.set_leader(counted.vault.leadership.holds());
     });

@@ -30,7 +30,7 @@ pub async fn catch_up(context: &Context) {
     let reads = futures::stream::iter(unfinished).for_each_concurrent(AT_ONCE, async |request| {
         if is_over(request, until, context).await {
             // The watch is not polled meanwhile: it has still to show this one's end, which ends the memory.
-            context.attempts.history(request.uid(), &standing(request), clock::now());
+            context.attempts.history(request.uid(), &standing(request), clock::steady());
             context.attempts.written(request.uid());
         }
     });

@@ -58,7 +58,7 @@ async fn look(name: ObjectRef<CertificateRequest>, context: Arc<Context>) -> Opt
 async fn reconcile(request: &CertificateRequest, context: &Context) -> Result<Option<Duration>, WriteError> {
     let uid = request.uid();
     let standing = standing(request);
-    let history = context.attempts.history(uid, &standing, clock::now());
+    let history = context.attempts.history(uid, &standing, clock::steady());
     // It may have gone between the event and now, and nobody else would forget it then.
     if current(request, context).is_none() {
         context.attempts.forget(uid);
@@ -68,7 +68,7 @@ async fn reconcile(request: &CertificateRequest, context: &Context) -> Result<Op
     let mut turn = None;
     let attempted = AssertUnwindSafe(attempt(request, &standing, &history, &mut turn, context)).catch_unwind().await;
     let attempted = attempted.unwrap_or_else(|panic| Err(broken(request, context, panic.as_ref())));
-    let verdict = judge(attempted, &history, uid, clock::now());
+    let verdict = judge(attempted, &history, uid, clock::steady());
     let carried_out = carry_out(&verdict, request, context).await;
     drop(turn);
     carried_out
@@ -90,7 +90,7 @@ async fn attempt(
     if let Some(Answered::Kept(answer)) = answer {
         return answer.map(|issued| Issued::clone(&issued)).map_err(NotIssued::Refused);
     }
-    if let Some(left) = context.attempts.rests(request.uid(), clock::now()) {
+    if let Some(left) = context.attempts.rests(request.uid(), clock::steady()) {
         return Err(NotIssued::Resting(left));
     }
     context.attempts.waits(request.uid());
@@ -109,7 +109,7 @@ async fn carry_out(
 ) -> Result<Option<Duration>, WriteError> {
     // Before the write, which may fail: whatever becomes of it, Vault is asked later and later.
     if let Verdict::Wait { pause: Some(pause), firm, .. } = verdict {
-        context.attempts.failed(request.uid(), *pause, *firm, clock::now());
+        context.attempts.failed(request.uid(), *pause, *firm, clock::steady());
     }
     if let Some(status) = status(request, verdict, clock::now()) {
         let taken = write(request, &status, verdict, context).await?;

@@ -98,7 +98,7 @@ impl Admitted<'_> {
     /// Waits as long as the request and the process may.
     async fn in_time<T>(&self, wait: impl Future<Output = T>) -> Result<T, NotIssued> {
         let mut stopped = self.context.stopped.clone();
-        let patience = self.history.patience(clock::now());
+        let patience = self.history.patience(clock::steady());
         let limit = async {
             match patience {
                 Some(left) => tokio::time::sleep(left).await,
