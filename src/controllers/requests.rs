@@ -139,7 +139,13 @@ async fn write(
     context: &Context,
 ) -> Result<bool, WriteError> {
     let (namespace, name) = (request.namespace(), request.name());
-    let _turn = context.writes.take(namespace).await;
+    let _turn = match verdict {
+        // It keeps its turn at the issuer until it is written: behind thousands that are to wait, it would hold up everybody.
+        Verdict::Issue(_) => None,
+        Verdict::Ignore { .. } | Verdict::Deny | Verdict::Wait { .. } | Verdict::Fail(_) => {
+            Some(context.writes.take(namespace).await)
+        }
+    };
     let mut version = request.resource_version().to_owned();
     // Each round needs somebody else's write in between; who loses a hundred of them is tried again later.
     for _ in 0..100 {

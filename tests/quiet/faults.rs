@@ -149,8 +149,9 @@ const CHECK: &[Cell] = &[
     ("black-hole", Probe, BlackHole, NotReady, Issued),
 ];
 
-/// A call is given up after 30 s, and a fault that passes may need two checks until it is believed.
-const SHOWS: Duration = Duration::from_secs(120);
+/// A call is given up after 30 s, and a fault that passes may need two checks until it is believed. Of those that wait in a rate
+/// limit one asks at a time, every 15 s in the end, and only who has asked is told that it waits.
+const SHOWS: Duration = Duration::from_secs(240);
 /// How long a fault stays when all of its effects have been seen.
 const STAYS: Duration = Duration::from_secs(5);
 /// The third check in a row that fails is followed by a pause of a minute and a fifth; then the next is made.
