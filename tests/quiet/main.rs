@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -85,11 +85,36 @@ const TOPICS: &[(&str, Topic)] = &[
     ("standby", standby::add),
 ];
 
-/// What every trial shares.
+/// What every trial shares, and what it must leave behind as it found it.
 struct Shared {
     run: Run,
-    plane: ControlPlane,
-    ours: Controller,
+    plane: Arc<ControlPlane>,
+    ours: Arc<Controller>,
+    /// The namespaces that this trial has made.
+    namespaces: Mutex<Vec<String>>,
+}
+
+impl Shared {
+    /// The same for one more trial.
+    fn for_a_trial(&self) -> Arc<Self> {
+        let (plane, ours) = (Arc::clone(&self.plane), Arc::clone(&self.ours));
+        Arc::new(Self { run: self.run.clone(), plane, ours, namespaces: Mutex::default() })
+    }
+
+    fn namespaces(&self) -> MutexGuard<'_, Vec<String>> {
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Deletes the issuers of a trial that is over: of all that issuers name, the controller watches 200 objects and reads the
+    /// others once a minute, and each trial must see it as quick as the first did.
+    async fn clear(&self) -> Outcome {
+        let namespaces = std::mem::take(&mut *self.namespaces());
+        for namespace in namespaces {
+            let issuers = format!("/apis/vaultmesh.io/v1alpha1/namespaces/{namespace}/vaultmeshissuers");
+            self.plane.kube.delete(&issuers).await?;
+        }
+        Ok(())
+    }
 }
 
 /// A trial's outcome; the text says what was expected and what was found.
@@ -124,13 +149,16 @@ impl Suite {
     where
         F: Future<Output = Outcome> + 'static,
     {
-        let (runtime, shared, skipped) = (Arc::clone(&self.runtime), Arc::clone(&self.shared), self.skipped);
+        let (runtime, shared, skipped) = (Arc::clone(&self.runtime), self.shared.for_a_trial(), self.skipped);
         let trial = move || {
             if let Some(reason) = skipped {
                 println!("skipped, because {reason}");
                 return Ok(Completion::ignored_with(reason));
             }
-            let outcome = runtime.block_on(trial(shared));
+            let outcome = runtime.block_on(async {
+                trial(Arc::clone(&shared)).await?;
+                shared.clear().await
+            });
             outcome.map(|()| Completion::Completed).map_err(|error| format!("{error:#}").into())
         };
         self.trials.push(Trial::ignorable_test(format!("{}: {sentence}", self.topic), trial));
@@ -186,7 +214,8 @@ async fn start(run: &Run) -> anyhow::Result<Shared> {
         ..ControllerOptions::new(env!("CARGO_BIN_EXE_vault-mesh-issuer"))
     };
     let ours = Controller::start(&plane, options).await?;
-    Ok(Shared { run: run.clone(), plane, ours })
+    let (plane, ours) = (Arc::new(plane), Arc::new(ours));
+    Ok(Shared { run: run.clone(), plane, ours, namespaces: Mutex::default() })
 }
 
 /// This machine's public roots and the run's own CA, in one file.

@@ -45,6 +45,7 @@ impl Corner {
     /// A namespace for a recipe that is there already.
     pub async fn around(shared: &Arc<Shared>, name: &str, recipe: Recipe) -> Result<Self> {
         shared.plane.kube.namespace(name).await?;
+        shared.namespaces().push(name.to_owned());
         Ok(Self { shared: Arc::clone(shared), name: name.to_owned(), recipe })
     }
 
