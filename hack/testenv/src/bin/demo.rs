@@ -15,20 +15,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use testenv::{
     ControlPlane, Controller, ControllerOptions, Csr, IssuerRef, Options, Recipe, Request, Run, ca_of, certificate_of,
-    interrupted, openssl,
+    exit_code, interrupted, openssl,
 };
 
 const NAMESPACE: &str = "istio-system";
 const SOON: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    match demo() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("\nhack/demo: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("hack/demo", demo())
 }
 
 fn demo() -> Result<()> {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use testenv::{
     Chain, ControlPlane, Controller, ControllerOptions, Csr, Issuer, IssuerRef, Kube, Options, Request, Run, condition,
-    interrupted, openssl,
+    exit_code, in_a_run, openssl,
 };
 use tokio::task::JoinSet;
 
@@ -28,30 +28,17 @@ const WITHIN: Duration = Duration::from_secs(8 * 60);
 const MB: f64 = 1_000_000.0;
 
 fn main() -> ExitCode {
-    match measured() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("memory: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("memory", measured())
 }
 
 fn measured() -> Result<()> {
-    let interrupted = interrupted()?;
     let program = std::env::args_os().nth(1).context("usage: memory PROGRAM")?;
     let program = std::path::absolute(program).context("the program's path")?;
     let limits = [limit("VMI_MEMORY_IDLE_MB", 15.0)?, limit("VMI_MEMORY_BUSY_MB", 20.0)?];
-    let run = Run::start("memory")?;
-    let outcome = tokio::runtime::Runtime::new()?.block_on(async {
-        tokio::select! {
-            found = measure(&run, program) => found,
-            () = tokio::time::sleep(WITHIN) => bail!("it was not done within {WITHIN:?}"),
-            () = interrupted => bail!("interrupted"),
-        }
-    });
-    run.finish(outcome.is_ok());
-    let found = outcome?;
+    let found = in_a_run("memory", async |run| {
+        let found = tokio::time::timeout(WITHIN, measure(run, program)).await;
+        found.with_context(|| format!("it was not done within {WITHIN:?}"))?
+    })?;
     println!(
         "memory: idle {:.1} MB (limit {}), after 2,000 issued beside 20,000 others {:.1} MB (limit {})",
         found.idle, limits[0], found.busy, limits[1],

@@ -19,7 +19,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use testenv::{
     Chain, ControlPlane, Controller, ControllerOptions, Csr, Issuer, Issuing, Options, Recipe, Request, Run, ca_of,
-    certificate_of, interrupted, openssl,
+    certificate_of, exit_code, in_a_run, openssl,
 };
 
 const ROOTS: &str = "etc/ssl/certs/ca-certificates.crt";
@@ -30,27 +30,12 @@ const NAME: &str = "vault.security.svc.cluster.local";
 const SOON: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    match checked() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("static: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("static", checked())
 }
 
 fn checked() -> Result<()> {
-    let interrupted = interrupted()?;
     let program = std::env::args_os().nth(1).context("usage: static_binary PROGRAM")?;
-    let run = Run::start("static")?;
-    let outcome = tokio::runtime::Runtime::new()?.block_on(async {
-        tokio::select! {
-            outcome = check(&run, Path::new(&program)) => outcome,
-            () = interrupted => anyhow::bail!("interrupted"),
-        }
-    });
-    run.finish(outcome.is_ok());
-    let named = outcome?;
+    let named = in_a_run("static", async |run| check(run, Path::new(&program)).await)?;
     println!("static: an issuer is Ready in a root that holds only the program and the public roots; {named}");
     Ok(())
 }

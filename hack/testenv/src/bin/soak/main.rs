@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use testenv::{Fall, Random, Run, SIGNS_PER_ISSUER, interrupted};
+use testenv::{Fall, Random, Run, SIGNS_PER_ISSUER, exit_code, in_a_run};
 
 use crate::faults::{Deck, Kind};
 use crate::report::Report;
@@ -45,32 +45,17 @@ enum Length {
 }
 
 fn main() -> ExitCode {
-    match soaked() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("soak: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("soak", soaked())
 }
 
 fn soaked() -> Result<()> {
-    let interrupted = interrupted()?;
     let settings = settings(std::env::args().skip(1))?;
-    let run = Run::start("soak")?;
-    let outcome = tokio::runtime::Runtime::new()?.block_on(async {
-        tokio::select! {
-            report = soak(&run, &settings) => report,
-            () = interrupted => bail!("interrupted"),
-        }
-    });
-    let outcome = outcome.and_then(|report| {
+    in_a_run("soak", async |run| {
+        let report = soak(run, &settings).await?;
         print!("\n{report}");
         ensure!(report.wrong().is_empty(), "{} things are not as they should be", report.wrong().len());
         Ok(())
-    });
-    run.finish(outcome.is_ok());
-    outcome
+    })
 }
 
 fn settings(mut arguments: impl Iterator<Item = String>) -> Result<Settings> {
