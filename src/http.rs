@@ -82,6 +82,7 @@ mod tests {
         let refresh = Arc::new(move || refreshed.set_pending(3, Some(Duration::from_secs(9))));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let server = serve(listener, Admin { metrics, refresh, synced: receiver }, async {
+            // Also if the asking panicked: the server must end for the panic to be seen.
             let _ = stopped.await;
         });
         let client = async {
@@ -91,7 +92,7 @@ mod tests {
             assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
             assert!(ask(address, "/metrics").await.contains("vault_mesh_issuer_requests_pending 3"));
             assert!(ask(address, "/other").await.starts_with("HTTP/1.1 404"));
-            let _ = stop.send(());
+            stop.send(()).expect("the server still runs");
         };
         let (served, ()) = tokio::join!(server, client);
         served.expect("served");

@@ -12,6 +12,7 @@ use super::key::IssuerKind;
 use super::status::IssuerStatus;
 
 mod auth;
+mod rules;
 
 pub use auth::{AppRoleSpec, AuthSpec, ClientCertificateSpec, JwtSpec, KubernetesSpec, ServiceAccountRefSpec};
 
@@ -136,7 +137,7 @@ pub struct VaultSpec {
     /// The API path that signs: <mount>/sign/<role>, or <mount>/issuer/<ref>/sign/<role>. With <mount>/sign-verbatim[/<role>] the request's usages and subject come out as they are asked for. <mount>/root/sign-intermediate and <mount>/issuer/<ref>/sign-intermediate serve requests with isCA only. <mount>/cel/sign/<role> is OpenBao's.
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(
-        validation = Rule::new("!self.matches('(^|/)[.][.]?(/|$)')").message("must not hold the segments . or .."),
+        validation = rules::no_dot_segments(),
         validation = Rule::new("!self.matches('^(/?v1/|/)?(sign(-verbatim)?/[^/]+|sign-verbatim|root/sign-intermediate)$')").message("names no mount; write <mount>/sign/<role>"),
         validation = Rule::new("!self.matches('(^|/)issue/[^/]+$')").message("ends in issue/<role>, which makes Vault create a key of its own; write sign/<role>"),
         validation = Rule::new("self.matches('(^|/)issue/[^/]+$') || self.matches('^(/?v1/|/)?([A-Za-z0-9_.~@:+=-]+/)+(sign/[A-Za-z0-9_.~@:+=-]+|sign-verbatim(/[A-Za-z0-9_.~@:+=-]+)?|root/sign-intermediate|issuer/[A-Za-z0-9_.~@:+=-]+/sign-intermediate)$')").message("must be <mount>/sign/<role> or <mount>/issuer/<ref>/sign/<role>, or end in one of the verbs sign-verbatim, root/sign-intermediate, issuer/<ref>/sign-intermediate and cel/sign/<role>")
@@ -168,7 +169,7 @@ pub struct VaultSpec {
 pub struct SecretKeySelector {
     /// The object's name.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("must be an object's name: lower-case letters, digits, '-' and '.'"))]
+    #[x_kube(validation = rules::object_name())]
     pub name: String,
     /// The key in its data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,12 +230,12 @@ pub struct CertificatesSpec {
     /// The lifetime of a certificate whose request names none, for example 24h. Defaults to 2160h, as cert-manager's does, or to maxDuration where that is shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(validation = Rule::new("self.matches('^([0-9]+([.][0-9]+)?(h|m|s|ms))+$') && duration(self) >= duration('1s')").message("must be a duration of at least one second, for example 24h"))]
+    #[x_kube(validation = rules::duration())]
     pub default_duration: Option<String>,
     /// The longest lifetime that a request may ask for; a longer one fails. Without it Vault's role decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(validation = Rule::new("self.matches('^([0-9]+([.][0-9]+)?(h|m|s|ms))+$') && duration(self) >= duration('1s')").message("must be a duration of at least one second, for example 24h"))]
+    #[x_kube(validation = rules::duration())]
     pub max_duration: Option<String>,
     /// What to do about a certificate that lacks key usages or extended key usages that its request asks for: Warn (an event and a log line) or Enforce (the request fails). With a path of sign/<role> the role's key_usage and ext_key_usage decide about them, with sign-verbatim the request does. Defaults to Warn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -257,7 +258,7 @@ pub struct AllowCaSpec {
     /// The longest lifetime of a CA certificate; a longer one fails. Defaults to certificates.maxDuration; without either only the mount's own maximum bounds it, so set one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(validation = Rule::new("self.matches('^([0-9]+([.][0-9]+)?(h|m|s|ms))+$') && duration(self) >= duration('1s')").message("must be a duration of at least one second, for example 24h"))]
+    #[x_kube(validation = rules::duration())]
     pub max_duration: Option<String>,
 }
 

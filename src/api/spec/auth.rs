@@ -8,7 +8,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::SecretKeySelector;
+use super::{SecretKeySelector, rules};
 
 /// Exactly one login method.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
@@ -52,7 +52,7 @@ pub struct AppRoleSpec {
     /// Where the method is mounted, without auth/. Defaults to approle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
-    #[x_kube(validation = Rule::new("!self.matches('(^|/)[.][.]?(/|$)')").message("must not hold the segments . or .."))]
+    #[x_kube(validation = rules::no_dot_segments())]
     pub path: Option<String>,
     /// The role id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,12 +68,12 @@ pub struct AppRoleSpec {
 /// A login with Vault's kubernetes method.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.secretRef) != has(self.serviceAccountRef)").message("set exactly one of secretRef and serviceAccountRef"))]
+#[x_kube(validation = rules::one_token_source())]
 pub struct KubernetesSpec {
     /// Where the method is mounted, as a path of Vault's API. Defaults to /v1/auth/kubernetes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
-    #[x_kube(validation = Rule::new("!self.matches('(^|/)[.][.]?(/|$)')").message("must not hold the segments . or .."))]
+    #[x_kube(validation = rules::no_dot_segments())]
     pub mount_path: Option<String>,
     /// The method's role, which binds ServiceAccounts to policies.
     #[schemars(length(min = 1, max = 512))]
@@ -93,12 +93,12 @@ pub struct ClientCertificateSpec {
     /// Where the method is mounted, as a path of Vault's API. Defaults to /v1/auth/cert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
-    #[x_kube(validation = Rule::new("!self.matches('(^|/)[.][.]?(/|$)')").message("must not hold the segments . or .."))]
+    #[x_kube(validation = rules::no_dot_segments())]
     pub mount_path: Option<String>,
     /// A Secret of type kubernetes.io/tls, whose tls.crt and tls.key are shown to Vault. Without it those of spec.vault.clientCertSecretRef are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("must be an object's name: lower-case letters, digits, '-' and '.'"))]
+    #[x_kube(validation = rules::object_name())]
     pub secret_name: Option<String>,
     /// The method's role. Without it Vault takes whichever the certificate fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,12 +109,12 @@ pub struct ClientCertificateSpec {
 /// A login with Vault's jwt method.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.secretRef) != has(self.serviceAccountRef)").message("set exactly one of secretRef and serviceAccountRef"))]
+#[x_kube(validation = rules::one_token_source())]
 pub struct JwtSpec {
     /// Where the method is mounted, without auth/. Defaults to jwt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
-    #[x_kube(validation = Rule::new("!self.matches('(^|/)[.][.]?(/|$)')").message("must not hold the segments . or .."))]
+    #[x_kube(validation = rules::no_dot_segments())]
     pub path: Option<String>,
     /// The method's role.
     #[schemars(length(min = 1, max = 512))]
@@ -133,7 +133,7 @@ pub struct JwtSpec {
 pub struct ServiceAccountRefSpec {
     /// The ServiceAccount's name. The controller's own is refused.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("must be an object's name: lower-case letters, digits, '-' and '.'"))]
+    #[x_kube(validation = rules::object_name())]
     pub name: String,
     /// Further audiences. Those of the API server itself are refused: whoever receives such a token could act in the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]

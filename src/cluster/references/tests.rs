@@ -58,6 +58,7 @@ impl Server {
             None => event("DELETED", ""),
         };
         self.value.send_replace(value.map(str::to_owned));
+        // Nobody may be watching.
         let _ = self.lines.send(line);
     }
 
@@ -218,7 +219,7 @@ async fn a_closed_watch_is_opened_again_after_a_read() {
     becomes(&references, &mut changes, data(b"one")).await;
     // Changed while nobody watches; an empty line ends the stream.
     server.value.send_replace(Some("dHdv".to_owned()));
-    let _ = server.lines.send(String::new());
+    server.lines.send(String::new()).expect("a watch is open");
     becomes(&references, &mut changes, data(b"two")).await;
     server.watches(2).await;
 }
