@@ -5,7 +5,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-mod seeds;
 #[path = "../../hack/fuzz-targets/src/targets.rs"]
 mod targets;
 
@@ -36,10 +35,4 @@ fn the_corpus_of_bags_passes() {
 #[test]
 fn the_corpus_of_answers_passes() {
     replay("answer", targets::answer);
-}
-
-#[test]
-#[ignore = "it makes new keys and writes into testdata/fuzz"]
-fn the_seeds_are_written() {
-    seeds::write();
 }

@@ -120,7 +120,7 @@ fn check_build(
     found
 }
 
-/// Certificates that sign each other in every way: see `tests/corpus/seeds.rs`.
+/// Certificates that sign each other in every way: see `hack/testenv/src/bin/fuzz_seeds.rs`.
 static POOL: LazyLock<Vec<Certificate>> = LazyLock::new(|| {
     let pem = include_bytes!("../../../testdata/fuzz/pool.pem");
     Certificate::bundle_from_pem(pem).expect("the pool is a bundle")

@@ -1,6 +1,8 @@
 //! Makes the seeds of the corpus, `testdata/fuzz/*/seed-*`, and the pool of certificates that target `bag` picks from. The keys
 //! are new each time, so what the fuzzer found with the old ones is worth less then.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a maker of test data fails by a panic")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,8 +11,8 @@ use rcgen::{
     KeyUsagePurpose, NameConstraints, SanType,
 };
 
-pub fn write() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+fn main() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata");
     let pool = pool();
     fs::create_dir_all(root.join("fuzz")).expect("a folder");
     fs::write(root.join("fuzz/pool.pem"), pool.iter().map(|der| pem_of(der)).collect::<String>()).expect("a file");
