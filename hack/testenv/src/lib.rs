@@ -48,6 +48,7 @@ mod kubectl;
 mod kubernetes;
 mod ledger;
 mod load;
+pub mod mutual_tls;
 pub mod openssl;
 mod peer;
 mod ports;
