@@ -24,11 +24,17 @@ impl Visit {
 
     /// The same with other peers, and with values for our chart.
     pub async fn with(run: &Run, page: &str, options: Options, set: &[&str]) -> Result<Visit> {
-        let plane = ControlPlane::start(run, options).await?;
-        let set = set.iter().map(|value| (*value).to_owned()).collect();
-        let ours = ControllerOptions { set, ..ControllerOptions::new(env!("CARGO_BIN_EXE_vault-mesh-issuer")) };
-        let ours = Controller::start(&plane, ours).await?;
+        let (plane, ours) = cluster(run, options, set).await?;
         let guide = Guide::open(&plane, page)?;
         Ok(Visit { guide, ours, plane })
     }
+}
+
+/// A cluster as it is after the page about installing, with these values for our chart. The controller is to be dropped first.
+pub async fn cluster(run: &Run, options: Options, set: &[&str]) -> Result<(ControlPlane, Controller)> {
+    let plane = ControlPlane::start(run, options).await?;
+    let set = set.iter().map(|value| (*value).to_owned()).collect();
+    let ours = ControllerOptions { set, ..ControllerOptions::new(env!("CARGO_BIN_EXE_vault-mesh-issuer")) };
+    let ours = Controller::start(&plane, ours).await?;
+    Ok((plane, ours))
 }
