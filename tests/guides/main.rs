@@ -10,13 +10,15 @@ use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 use testenv::{Run, exit_code};
 use tokio::runtime::Runtime;
 
+mod istio_csr;
 mod open_service_mesh;
 mod pages;
 mod support;
+mod tetrate;
 
 /// How many guides are followed side by side: each starts a control plane.
 const AT_ONCE: usize = 3;
@@ -36,9 +38,28 @@ impl Suite {
     where
         F: Future<Output = Outcome> + 'static,
     {
+        self.add_unless(None, sentence, trial);
+    }
+
+    /// A trial that is skipped, and says so, where there is a reason.
+    fn add_unless<F>(
+        &mut self,
+        skipped: Option<&'static str>,
+        sentence: &str,
+        trial: impl FnOnce(Run) -> F + Send + 'static,
+    ) where
+        F: Future<Output = Outcome> + 'static,
+    {
         let (runtime, run) = (Arc::clone(&self.runtime), self.run.clone());
-        let trial = move || runtime.block_on(trial(run)).map_err(|error| format!("{error:#}").into());
-        self.trials.push(Trial::test(sentence, trial));
+        let trial = move || {
+            if let Some(reason) = skipped {
+                println!("skipped, because {reason}");
+                return Ok(Completion::ignored_with(reason));
+            }
+            let outcome = runtime.block_on(trial(run));
+            outcome.map(|()| Completion::Completed).map_err(|error| format!("{error:#}").into())
+        };
+        self.trials.push(Trial::ignorable_test(sentence, trial));
     }
 }
 
@@ -54,6 +75,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
     open_service_mesh::add(&mut suite);
     pages::add(&mut suite);
+    istio_csr::add(&mut suite);
+    tetrate::add(&mut suite);
     let done = libtest_mimic::run(arguments, std::mem::take(&mut suite.trials));
     drop(suite);
     run.finish(!done.has_failed());

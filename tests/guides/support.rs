@@ -26,10 +26,7 @@ impl Visit {
 
     /// The same with other peers, and with values for our chart.
     pub async fn with(run: &Run, page: &str, options: Options, set: &[&str]) -> Result<Visit> {
-        let plane = ControlPlane::start(run, options).await?;
-        let set = set.iter().map(|value| (*value).to_owned()).collect();
-        let ours = ControllerOptions { set, ..ControllerOptions::new(env!("CARGO_BIN_EXE_vault-mesh-issuer")) };
-        let ours = Controller::start(&plane, ours).await?;
+        let (plane, ours) = cluster(run, options, set).await?;
         let guide = Guide::open(&plane, page)?;
         Ok(Visit { guide, ours, plane })
     }
@@ -72,4 +69,13 @@ fn undated(text: &str) -> String {
         bare.parse::<jiff::Timestamp>().map_or(word.to_owned(), |_| word.replace(bare, "DATE"))
     };
     text.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// A cluster as it is after the page about installing, with these values for our chart. The controller is to be dropped first.
+pub async fn cluster(run: &Run, options: Options, set: &[&str]) -> Result<(ControlPlane, Controller)> {
+    let plane = ControlPlane::start(run, options).await?;
+    let set = set.iter().map(|value| (*value).to_owned()).collect();
+    let ours = ControllerOptions { set, ..ControllerOptions::new(env!("CARGO_BIN_EXE_vault-mesh-issuer")) };
+    let ours = Controller::start(&plane, ours).await?;
+    Ok((plane, ours))
 }
