@@ -14,8 +14,11 @@ use libtest_mimic::{Arguments, Trial};
 use testenv::{Run, exit_code};
 use tokio::runtime::Runtime;
 
+mod kong_mesh;
 mod pages;
+mod replay;
 mod support;
+mod tanzu;
 
 /// How many guides are followed side by side: each starts a control plane.
 const AT_ONCE: usize = 3;
@@ -52,6 +55,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
     let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
     pages::add(&mut suite);
+    kong_mesh::add(&mut suite);
+    tanzu::add(&mut suite);
     let done = libtest_mimic::run(arguments, std::mem::take(&mut suite.trials));
     drop(suite);
     run.finish(!done.has_failed());
