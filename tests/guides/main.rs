@@ -14,6 +14,7 @@ use libtest_mimic::{Arguments, Trial};
 use testenv::{Run, exit_code};
 use tokio::runtime::Runtime;
 
+mod authorities;
 mod kong_mesh;
 mod pages;
 mod replay;
@@ -55,6 +56,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
     let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
     pages::add(&mut suite);
+    authorities::add(&mut suite);
     kong_mesh::add(&mut suite);
     tanzu::add(&mut suite);
     let done = libtest_mimic::run(arguments, std::mem::take(&mut suite.trials));
