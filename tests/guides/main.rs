@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 mod authorities;
 mod kong_mesh;
 mod pages;
+mod pods;
 mod replay;
 mod support;
 mod tanzu;
@@ -58,6 +59,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     pages::add(&mut suite);
     authorities::add(&mut suite);
     kong_mesh::add(&mut suite);
+    pods::add(&mut suite);
     tanzu::add(&mut suite);
     let done = libtest_mimic::run(arguments, std::mem::take(&mut suite.trials));
     drop(suite);
