@@ -15,6 +15,7 @@ use testenv::{Run, exit_code};
 use tokio::runtime::Runtime;
 
 mod authorities;
+mod certificates;
 mod kong_mesh;
 mod pages;
 mod pods;
@@ -58,6 +59,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
     pages::add(&mut suite);
     authorities::add(&mut suite);
+    certificates::add(&mut suite);
     kong_mesh::add(&mut suite);
     pods::add(&mut suite);
     tanzu::add(&mut suite);

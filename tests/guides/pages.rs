@@ -9,6 +9,7 @@ use crate::{Outcome, Suite};
 
 /// The pages that a trial of this suite follows from beginning to end.
 const FOLLOWED: &[&str] = &[
+    "docs/meshes/certificates.md",
     "docs/meshes/csi-driver.md",
     "docs/meshes/csi-driver-spiffe.md",
     "docs/meshes/kong-mesh.md",
