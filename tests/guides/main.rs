@@ -14,10 +14,16 @@ use libtest_mimic::{Arguments, Completion, Trial};
 use testenv::{Run, exit_code};
 use tokio::runtime::Runtime;
 
+mod authorities;
+mod certificates;
 mod istio_csr;
+mod kong_mesh;
 mod open_service_mesh;
 mod pages;
+mod pods;
+mod replay;
 mod support;
+mod tanzu;
 mod tetrate;
 
 /// How many guides are followed side by side: each starts a control plane.
@@ -77,6 +83,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     pages::add(&mut suite);
     istio_csr::add(&mut suite);
     tetrate::add(&mut suite);
+    authorities::add(&mut suite);
+    certificates::add(&mut suite);
+    kong_mesh::add(&mut suite);
+    pods::add(&mut suite);
+    tanzu::add(&mut suite);
     let done = libtest_mimic::run(arguments, std::mem::take(&mut suite.trials));
     drop(suite);
     run.finish(!done.has_failed());
