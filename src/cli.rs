@@ -59,7 +59,8 @@ pub struct RunArgs {
 /// Settings of `crds`.
 #[derive(Debug, Args)]
 pub struct CrdsArgs {
-    /// Write the files into this checkout of the project (crds/ and deploy/helm/files/crds/) instead of printing them.
+    /// Write every generated file into this checkout of the project (crds/, deploy/helm/files/crds/, docs/reference.md and
+    /// docs/messages.md) instead of printing the CRDs.
     #[arg(long, value_name = "PROJECT")]
     pub write_to: Option<PathBuf>,
 }
