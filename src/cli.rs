@@ -89,6 +89,19 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_of_run_stands_in_the_users_page() {
+        let page = include_str!("../docs/install.md");
+        let command = Cli::command();
+        let run = command.find_subcommand("run").expect("run");
+        for argument in run.get_arguments() {
+            let variable = argument.get_env().and_then(|name| name.to_str()).expect("a variable");
+            let row = format!("| `--{}` | `{variable}` |", argument.get_long().expect("long"));
+            assert!(page.contains(&row), "no row {row}");
+        }
+        assert_eq!(page.matches("| `--").count(), run.get_arguments().count());
+    }
+
+    #[test]
     fn nonsense_is_refused_in_words() {
         for (flag, words) in [
             ("--signs-per-issuer=0", "zero"),

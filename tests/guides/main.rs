@@ -15,7 +15,10 @@ use testenv::{Run, exit_code};
 use tokio::runtime::Runtime;
 
 mod pages;
+mod quick_start;
+mod rotation;
 mod support;
+mod tables;
 
 /// How many guides are followed side by side: each starts a control plane.
 const AT_ONCE: usize = 3;
@@ -52,6 +55,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
     let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
     pages::add(&mut suite);
+    quick_start::add(&mut suite);
+    rotation::add(&mut suite);
+    tables::add(&mut suite);
     let done = libtest_mimic::run(arguments, std::mem::take(&mut suite.trials));
     drop(suite);
     run.finish(!done.has_failed());
