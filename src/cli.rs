@@ -59,7 +59,8 @@ pub struct RunArgs {
 /// Settings of `crds`.
 #[derive(Debug, Args)]
 pub struct CrdsArgs {
-    /// Write the files into this checkout of the project (crds/ and deploy/helm/files/crds/) instead of printing them.
+    /// Write every generated file into this checkout of the project (crds/, deploy/helm/files/crds/, docs/reference.md and
+    /// docs/messages.md) instead of printing the CRDs.
     #[arg(long, value_name = "PROJECT")]
     pub write_to: Option<PathBuf>,
 }
@@ -85,6 +86,19 @@ mod tests {
             assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(variable.as_str()), "--{name}");
             assert!(argument.get_help().is_some_and(|help| help.to_string().len() > 20), "--{name}");
         }
+    }
+
+    #[test]
+    fn every_setting_of_run_stands_in_the_users_page() {
+        let page = include_str!("../docs/install.md");
+        let command = Cli::command();
+        let run = command.find_subcommand("run").expect("run");
+        for argument in run.get_arguments() {
+            let variable = argument.get_env().and_then(|name| name.to_str()).expect("a variable");
+            let row = format!("| `--{}` | `{variable}` |", argument.get_long().expect("long"));
+            assert!(page.contains(&row), "no row {row}");
+        }
+        assert_eq!(page.matches("| `--").count(), run.get_arguments().count());
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod expiry;
 pub mod health;
 pub mod inspection;
 pub mod lifetimes;
+pub mod messages;
 pub mod pace;
 pub mod policy;
 pub mod publication;

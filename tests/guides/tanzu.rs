@@ -28,13 +28,10 @@ async fn cluster(run: &Run, name: &str) -> Result<Visit> {
     let plane = ControlPlane::start(run, Options::default()).await?;
     plane.kube.namespace(NAMESPACE).await?;
     plane.kube.service_account(NAMESPACE, "vault-login").await?;
-    let set =
-        vec![format!("serviceAccounts[0].namespace={NAMESPACE}"), "serviceAccounts[0].name=vault-login".to_owned()];
-    let ours = ControllerOptions { set, ..ControllerOptions::new(env!("CARGO_BIN_EXE_vault-mesh-issuer")) };
-    let ours = Controller::start(&plane, ours).await?;
-    let mut guide = Guide::open(&plane, PAGE)?;
-    guide.set("CLUSTER", name);
-    Ok(Visit { guide, ours, plane })
+    let account = format!("serviceAccounts[0].namespace={NAMESPACE}");
+    let mut visit = Visit::on(plane, PAGE, &[account.as_str(), "serviceAccounts[0].name=vault-login"]).await?;
+    visit.guide.set("CLUSTER", name);
+    Ok(visit)
 }
 
 async fn set_up(visit: &mut Visit) -> Outcome {
