@@ -3,8 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use testenv::{
-    ControlPlane, Controller, ControllerOptions, Created, Csr, Guide, IssuerRef, KeyAndCsr, Options, Request, Run,
-    certificate_of, condition, openssl,
+    ControlPlane, Created, Csr, IssuerRef, KeyAndCsr, Options, Request, Run, certificate_of, condition, openssl,
 };
 
 use crate::replay::{Issued, issued, left, quotes, said};
