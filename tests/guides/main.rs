@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 
 mod istio_csr;
 mod open_service_mesh;
+mod openshift;
 mod pages;
 mod support;
 mod tetrate;
@@ -74,6 +75,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
     let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
     open_service_mesh::add(&mut suite);
+    openshift::add(&mut suite);
     pages::add(&mut suite);
     istio_csr::add(&mut suite);
     tetrate::add(&mut suite);
