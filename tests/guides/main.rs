@@ -16,6 +16,7 @@ mod certificates;
 mod istio_csr;
 mod kong_mesh;
 mod open_service_mesh;
+mod openshift;
 mod pages;
 mod pods;
 mod quick_start;
@@ -42,6 +43,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let run = Run::start("guides")?;
     let mut suite = Suite::new(&run)?;
     open_service_mesh::add(&mut suite);
+    openshift::add(&mut suite);
     pages::add(&mut suite);
     istio_csr::add(&mut suite);
     tetrate::add(&mut suite);

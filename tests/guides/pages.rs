@@ -19,6 +19,7 @@ const FOLLOWED: &[&str] = &[
     "docs/meshes/kong-mesh.md",
     "docs/meshes/linkerd.md",
     "docs/meshes/open-service-mesh.md",
+    "docs/meshes/openshift.md",
     "docs/meshes/spire.md",
     "docs/meshes/tanzu.md",
     "docs/meshes/tetrate.md",
