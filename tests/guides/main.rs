@@ -14,6 +14,7 @@ use libtest_mimic::{Arguments, Trial};
 use testenv::{Run, exit_code};
 use tokio::runtime::Runtime;
 
+mod cut_over;
 mod pages;
 mod support;
 
@@ -51,6 +52,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let run = Run::start("guides")?;
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
     let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
+    cut_over::add(&mut suite);
     pages::add(&mut suite);
     let done = libtest_mimic::run(arguments, std::mem::take(&mut suite.trials));
     drop(suite);
