@@ -3,6 +3,7 @@
 //! object, so that one odd object never stops a watch. The doc comments of the wire types are the users' manual (`kubectl explain`).
 
 pub mod auth;
+pub mod built_in;
 pub mod config;
 pub mod key;
 pub mod material;

@@ -28,6 +28,11 @@ pub enum Command {
     Run(RunArgs),
     /// Print the CustomResourceDefinitions as YAML, ready for kubectl apply.
     Crds(CrdsArgs),
+    /// Turn cert-manager's built-in Vault issuers into ours, as YAML on standard output.
+    ///
+    /// Standard error says of each what to look at. Issuers of other sorts are named and skipped. The exit code is 0, or 1 when
+    /// something could not be read or migrated (everything else is printed all the same), or 2 for a wrong command line.
+    Migrate(MigrateArgs),
 }
 
 /// Settings of `run`.
@@ -63,6 +68,15 @@ pub struct CrdsArgs {
     /// docs/messages.md) instead of printing the CRDs.
     #[arg(long, value_name = "PROJECT")]
     pub write_to: Option<PathBuf>,
+}
+
+/// Settings of `migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Issuers and ClusterIssuers of cert-manager.io as YAML or JSON, lists as kubectl get -o yaml prints them included; - reads
+    /// standard input.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
 }
 
 #[cfg(test)]

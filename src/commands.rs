@@ -1,6 +1,8 @@
 //! What the program can do, one file a command. From here up errors are `anyhow`: they end the command and are shown to a person.
 
 pub mod crds;
+pub mod manifests;
+pub mod migrate;
 pub mod run;
 
 use anyhow::Context as _;
@@ -19,6 +21,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(args) => controller(args),
         Command::Crds(args) => crds::crds(&args),
+        Command::Migrate(args) => migrate::migrate(&args),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{Outcome, Suite};
 const FOLLOWED: &[&str] = &[
     "README.md",
     "docs/conditions.md",
+    "docs/cut-over.md",
     "docs/install.md",
     "docs/issuers.md",
     "docs/meshes/certificates.md",

@@ -28,6 +28,7 @@ mod faults;
 mod issuing;
 mod logins;
 mod midflight;
+mod migrate;
 mod names;
 mod publishing;
 mod recipes;
@@ -78,6 +79,7 @@ const TOPICS: &[(&str, Topic)] = &[
     ("wrong_answers", wrong_answers::add),
     ("chains", chains::add),
     ("built_in", built_in::add),
+    ("migrate", migrate::add),
     ("secrets", secrets::add),
     ("names", names::add),
     ("brake", brake::add),
