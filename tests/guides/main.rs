@@ -14,6 +14,7 @@ use libtest_mimic::{Arguments, Trial};
 use testenv::{Run, exit_code};
 use tokio::runtime::Runtime;
 
+mod check;
 mod pages;
 mod support;
 
@@ -52,6 +53,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
     let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
     pages::add(&mut suite);
+    check::add(&mut suite);
     let done = libtest_mimic::run(arguments, std::mem::take(&mut suite.trials));
     drop(suite);
     run.finish(!done.has_failed());
