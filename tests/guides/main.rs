@@ -13,6 +13,7 @@ use testenv::{Run, Suite, exit_code};
 
 mod authorities;
 mod certificates;
+mod check;
 mod cut_over;
 mod istio_csr;
 mod kong_mesh;
@@ -45,8 +46,6 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut suite = Suite::new(&run)?;
     open_service_mesh::add(&mut suite);
     openshift::add(&mut suite);
-    let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
-    let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
     cut_over::add(&mut suite);
     pages::add(&mut suite);
     istio_csr::add(&mut suite);
@@ -59,6 +58,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     quick_start::add(&mut suite);
     rotation::add(&mut suite);
     tables::add(&mut suite);
+    check::add(&mut suite);
     let done = suite.play(arguments);
     drop(suite);
     run.finish(!done.has_failed());

@@ -10,6 +10,7 @@ use crate::{Outcome, Suite};
 /// The pages that a trial of this suite follows from beginning to end.
 const FOLLOWED: &[&str] = &[
     "README.md",
+    "docs/check.md",
     "docs/conditions.md",
     "docs/cut-over.md",
     "docs/install.md",

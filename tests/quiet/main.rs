@@ -23,6 +23,7 @@ mod brake;
 mod built_in;
 mod chains;
 mod chart;
+mod check;
 mod counting;
 mod faults;
 mod issuing;
@@ -59,6 +60,7 @@ const TOPICS: &[(&str, Topic)] = &[
     ("faults", faults::add),
     ("admission", admission::add),
     ("chart", chart::add),
+    ("check", check::add),
     ("issuing", issuing::add),
     ("logins", logins::add),
     ("authorities", authorities::add),
