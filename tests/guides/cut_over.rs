@@ -1,6 +1,7 @@
 //! The cut-over from cert-manager's built-in issuer to ours and back, as docs/cut-over.md has it: the built-in issuer is the real one,
 //! and the Certificate's Secret is watched all the while.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -139,6 +140,7 @@ async fn without_a_gap(seen: &[Value]) -> Outcome {
     };
     ensure!(seen.len() == 3, "the Secret had {} versions: issued, moved and moved back make three", seen.len());
     let first = part(seen.first().context("a Secret")?, "ca.crt")?;
+    let mut keys = BTreeSet::new();
     for secret in seen {
         let (chain, key, ca) = (part(secret, "tls.crt")?, part(secret, "tls.key")?, part(secret, "ca.crt")?);
         ensure!(ca == first, "ca.crt has changed");
@@ -152,6 +154,8 @@ async fn without_a_gap(seen: &[Value]) -> Outcome {
         };
         let pair = (of(["x509", "-pubkey"], &certificate).await?, of(["pkey", "-pubout"], &private).await?);
         ensure!(pair.0.starts_with(pair.1.trim()), "the certificate holds another key");
+        keys.insert(key);
     }
+    ensure!(keys.len() == seen.len(), "a key was kept, and the page says that each is new");
     Ok(())
 }

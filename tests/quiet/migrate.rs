@@ -313,6 +313,8 @@ async fn refused(_: Arc<Shared>) -> Outcome {
     let printed: Vec<Value> =
         serde_yaml_ng::Deserializer::from_slice(&output.stdout).map(Value::deserialize).collect::<Result<_, _>>()?;
     ensure!(printed.len() == 1 && printed[0]["metadata"]["name"] == "vault-issuer", "{printed:?}");
+    let unnamed = Command::new(env!("CARGO_BIN_EXE_vault-mesh-issuer")).arg("migrate").output()?;
+    ensure!(unnamed.status.code() == Some(2), "{unnamed:?}");
     let nothing = migrate("# nothing\n")?;
     ensure!(nothing.status.code() == Some(1) && nothing.stdout.is_empty(), "{nothing:?}");
     Ok(())
