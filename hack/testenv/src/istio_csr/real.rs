@@ -42,8 +42,7 @@ impl RealIstioCsr {
             format!("--leader-election-namespace={}", options.requests_in),
             format!("--serving-certificate-dns-names={name}"),
             format!("--max-client-certificate-duration={}s", options.longest.as_secs()),
-            // As its documentation has it for meshes of some size; without it 500 workloads at once wait for its own limit of
-            // 20 calls a second.
+            // As deploy/istio-csr/values.yaml has it.
             "--disable-kubernetes-client-rate-limiter=true".to_owned(),
         ];
         match &options.issuer {
