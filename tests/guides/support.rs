@@ -24,11 +24,7 @@ impl Visit {
 
     /// The same with other peers, and with values for our chart.
     pub async fn with(run: &Run, page: &str, options: Options, set: &[&str]) -> Result<Visit> {
-        Self::on(ControlPlane::start(run, options).await?, page, set).await
-    }
-
-    /// The same on a control plane that was prepared.
-    pub async fn on(plane: ControlPlane, page: &str, set: &[&str]) -> Result<Visit> {
+        let plane = ControlPlane::start(run, options).await?;
         let set = set.iter().map(|value| (*value).to_owned()).collect();
         let ours = ControllerOptions { set, ..ControllerOptions::new(env!("CARGO_BIN_EXE_vault-mesh-issuer")) };
         let ours = Controller::start(&plane, ours).await?;
