@@ -92,4 +92,26 @@ mod tests {
         let twice: Vec<_> = told.windows(2).filter(|pair| pair[0] == pair[1]).collect();
         assert!(twice.is_empty(), "{twice:?}");
     }
+
+    #[test]
+    fn every_enum_of_messages_has_rows() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/issuance");
+        let (mut folders, mut text) = (vec![root], String::new());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("the sources can be read") {
+                let path = entry.expect("the sources can be read").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    text.push_str(&std::fs::read_to_string(path).expect("the sources can be read"));
+                }
+            }
+        }
+        let errors = text.split("thiserror::Error)]\npub enum ").skip(1).filter_map(|rest| rest.split_once(' '));
+        // SignError passes on what the others say.
+        let names: Vec<&str> = errors.map(|(name, _)| name).filter(|name| *name != "SignError").collect();
+        assert!(names.len() >= 9, "{names:?}");
+        let untold: Vec<_> = names.iter().filter(|name| !text.contains(&format!("entries!({name},"))).collect();
+        assert!(untold.is_empty(), "{untold:?} have no rows in src/issuance/messages");
+    }
 }
