@@ -28,9 +28,12 @@ pub(super) fn page(manifests: &[Manifest]) -> anyhow::Result<String> {
     // Which says what the kind is.
     let about = schema.pointer_mut("/properties/spec/description").context("the spec has a description")?;
     *about = "What a person writes.".into();
-    let (mut page, mut told) = (HEAD.to_owned(), Vec::new());
+    let (mut page, mut objects) = (HEAD.to_owned(), Vec::new());
     for top in ["spec", "status"] {
-        section(&mut page, &mut told, top, at(fields(&schema), top))?;
+        collect(&mut objects, top.to_owned(), at(fields(&schema), top));
+    }
+    for (path, object) in &objects {
+        section(&mut page, &objects, path, object)?;
     }
     Ok(page)
 }
@@ -51,22 +54,36 @@ fn at<'a>(schema: &'a Value, keyword: &str) -> &'a Value {
     schema.get(keyword).unwrap_or(&NULL)
 }
 
-/// One table for the fields of an object, then the tables of the objects in it. `told` are the objects that have a table, each
-/// with its path: where two have the same fields, the second one refers to the first.
-fn section<'a>(
-    page: &mut String,
-    told: &mut Vec<(String, &'a Value)>,
-    path: &str,
-    schema: &'a Value,
-) -> anyhow::Result<()> {
+/// An object of the schema, and where it stands.
+type Object<'a> = (String, &'a Value);
+
+/// The objects in the order of reading; of several with the same fields and rules only the first.
+fn collect<'a>(objects: &mut Vec<Object<'a>>, path: String, schema: &'a Value) {
+    if objects.iter().any(|(_, known)| alike(known, schema)) {
+        return;
+    }
+    objects.push((path.clone(), schema));
+    for (name, field) in fields(schema).as_object().into_iter().flatten() {
+        let (inner, suffix) = inner(field);
+        if fields(inner).is_object() {
+            collect(objects, format!("{path}.{name}{suffix}"), inner);
+        }
+    }
+}
+
+fn alike(one: &Value, other: &Value) -> bool {
+    fields(one) == fields(other) && rules(one) == rules(other)
+}
+
+/// A field itself, or what it is a list of.
+fn inner(field: &Value) -> (&Value, &str) {
+    if at(field, "type") == "array" { (at(field, "items"), "[]") } else { (field, "") }
+}
+
+/// One table for the fields of an object.
+fn section(page: &mut String, objects: &[Object<'_>], path: &str, schema: &Value) -> anyhow::Result<()> {
     writeln!(page, "## {path}\n")?;
     writeln!(page, "{}\n", text(at(schema, "description").as_str().unwrap_or_default()))?;
-    if let Some((before, _)) = told.iter().find(|(_, other)| fields(other) == fields(schema)) {
-        let anchor = before.replace(['.', '[', ']'], "").to_lowercase();
-        writeln!(page, "Its fields are those of [{before}](#{anchor}).\n")?;
-        return Ok(());
-    }
-    told.push((path.to_owned(), schema));
     for rule in rules(schema) {
         writeln!(page, "- {rule}")?;
     }
@@ -74,28 +91,23 @@ fn section<'a>(
         page.push('\n');
     }
     writeln!(page, "| field | type | what it says | limits |\n|---|---|---|---|")?;
-    let named = || fields(schema).as_object().into_iter().flatten();
-    for (name, field) in named() {
+    for (name, field) in fields(schema).as_object().into_iter().flatten() {
         let required = at(schema, "required").as_array().is_some_and(|names| names.iter().any(|it| it == name));
-        writeln!(page, "{}", row(name, field, required))?;
+        writeln!(page, "{}", row(objects, name, field, required))?;
     }
     page.push('\n');
-    for (name, field) in named() {
-        let (inner, suffix) = if at(field, "type") == "array" { (at(field, "items"), "[]") } else { (field, "") };
-        if fields(inner).is_object() {
-            section(page, told, &format!("{path}.{name}{suffix}"), inner)?;
-        }
-    }
     Ok(())
 }
 
-fn row(name: &str, field: &Value, required: bool) -> String {
-    let required = if required { "required" } else { "" };
-    let limits: Vec<String> =
-        [required.to_owned()].into_iter().chain(limits(field)).chain(rules_of_value(field)).collect();
-    let limits: Vec<&str> = limits.iter().map(String::as_str).filter(|limit| !limit.is_empty()).collect();
+fn row(objects: &[Object<'_>], name: &str, field: &Value, required: bool) -> String {
+    let required = required.then(|| "required".to_owned());
+    let limits: Vec<String> = required.into_iter().chain(limits(field)).chain(rules_of_value(field)).collect();
     let says = text(at(field, "description").as_str().unwrap_or_default());
-    format!("| `{name}` | {} | {says} | {} |", kind(field), limits.join("; "))
+    let (kind, inner) = (kind(field), inner(field).0);
+    let table = objects.iter().find(|(_, object)| fields(inner).is_object() && alike(object, inner));
+    let kind = table
+        .map_or(kind.clone(), |(path, _)| format!("[{kind}](#{})", path.replace(['.', '[', ']'], "").to_lowercase()));
+    format!("| `{name}` | {kind} | {says} | {} |", limits.join("; "))
 }
 
 fn kind(field: &Value) -> String {
@@ -145,6 +157,8 @@ fn rules(schema: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -152,24 +166,30 @@ mod tests {
         let manifests = crate::commands::crds::manifests().expect("manifests");
         let page = page(&manifests).expect("a page");
         let schema = schema(&manifests[0].yaml).expect("a schema");
-        let mut objects = Vec::new();
+        let (mut found, mut objects) = (BTreeSet::new(), Vec::new());
         for top in ["spec", "status"] {
-            walk(&schema["properties"][top], top.to_owned(), &mut objects);
+            walk(&schema["properties"][top], &mut found);
+            collect(&mut objects, top.to_owned(), &schema["properties"][top]);
         }
+        let told: BTreeSet<_> = objects.iter().map(|(_, object)| fields(object).to_string()).collect();
+        assert_eq!(told, found);
         let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
-        assert_eq!(sections, objects);
+        assert_eq!(sections, objects.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>());
+        let rows = page.lines().filter(|line| line.starts_with("| `")).count();
+        let expected: usize = objects.iter().filter_map(|(_, object)| Some(fields(object).as_object()?.len())).sum();
+        assert_eq!(rows, expected);
         let mute: Vec<_> = page.lines().filter(|line| line.starts_with("| `") && line.contains(" |  | ")).collect();
         assert!(mute.is_empty(), "{mute:?}");
     }
 
-    fn walk(schema: &Value, path: String, objects: &mut Vec<String>) {
-        objects.push(path.clone());
-        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
-            for (inner, suffix) in [(field, ""), (&field["items"], "[]")] {
-                if inner["properties"].is_object() {
-                    walk(inner, format!("{path}.{name}{suffix}"), objects);
-                }
-            }
+    /// The fields of every object in a schema, wherever it stands.
+    fn walk(schema: &Value, found: &mut BTreeSet<String>) {
+        if let Some(properties) = schema["properties"].as_object() {
+            found.insert(schema["properties"].to_string());
+            properties.values().for_each(|field| walk(field, found));
+        }
+        if schema["items"].is_object() {
+            walk(&schema["items"], found);
         }
     }
 }

@@ -73,7 +73,7 @@ fn paths() -> Vec<Entry> {
         "Replace that CA, or ask for names that it may sign.";
     Unsupported { subject: gap("subject"), algorithm: gap("algorithm") } =>
         "A signature that cannot be checked here, such as P-521 or RSA-PSS.", "Sign with another CA.";
-    TooManyCertificates { 0: 200 } => "A mount with hundreds of CAs.", "Use a mount of its own for the mesh.";
+    TooManyCertificates { 0: 201 } => "A mount with hundreds of CAs.", "Use a mount of its own for the mesh.";
     TooManyChecks {} => "Many CAs with one name.", "Use a mount of its own for the mesh.";
     )
 }
