@@ -23,17 +23,31 @@ pub struct Manifest {
 impl Manifest {
     /// Reads an object; none: it is no issuer of ours. One that names no namespace lies in `namespace`.
     pub fn read(object: Value, namespace: &str) -> Option<Self> {
-        let text = |pointer| object.pointer(pointer).and_then(Value::as_str).filter(|text: &&str| !text.is_empty());
-        let group = text("/apiVersion")?.split('/').next()?;
-        let kind = IssuerKind::from_name(text("/kind")?).filter(|_| group == GROUP)?;
-        let namespace = text("/metadata/namespace").unwrap_or(namespace);
-        let key = IssuerKey::new(kind, namespace, text("/metadata/name").unwrap_or_default());
+        let group = text(&object, "/apiVersion")?.split('/').next()?;
+        let kind = IssuerKind::from_name(text(&object, "/kind")?).filter(|_| group == GROUP)?;
+        let key = key(&object, kind, namespace);
         let written = object.get("spec").unwrap_or(&Value::Null);
         let config = spec(written).and_then(|spec| IssuerConfig::parse(&spec));
         let annotations = object.pointer("/metadata/annotations");
         let accepted = annotations.and_then(|all| all.get(ACCEPT_ANCHORS)?.as_str()).map(str::to_owned);
         Some(Self { key, config, accepted, object })
     }
+
+    /// A built-in issuer of cert-manager's that can become none of ours, under the name that ours would have.
+    pub fn refused(object: &Value, namespace: &str, error: SpecError) -> Option<Self> {
+        let kind = IssuerKind::from_name(&format!("VaultMesh{}", text(object, "/kind")?))?;
+        let key = key(object, kind, namespace);
+        Some(Self { key, config: Err(error), accepted: None, object: object.clone() })
+    }
+}
+
+fn key(object: &Value, kind: IssuerKind, namespace: &str) -> IssuerKey {
+    let namespace = text(object, "/metadata/namespace").unwrap_or(namespace);
+    IssuerKey::new(kind, namespace, text(object, "/metadata/name").unwrap_or_default())
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
+    object.pointer(pointer)?.as_str().filter(|text| !text.is_empty())
 }
 
 /// The spec as its type has it. A field that the type does not know is refused, as kubectl does: it would be dropped in silence.

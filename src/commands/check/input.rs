@@ -70,7 +70,8 @@ fn ours(object: Value, namespace: &str) -> anyhow::Result<Option<Manifest>> {
         Ok(Converted { issuer, .. }) => Ok(Manifest::read(issuer, namespace)),
         Err(ConvertError::NoIssuer) => Ok(Manifest::read(object, namespace)),
         Err(ConvertError::NoVault(_)) => Ok(None),
-        Err(error @ (ConvertError::NoName | ConvertError::Unusable(_))) => Err(error.into()),
+        Err(ConvertError::Unusable(error)) => Ok(Manifest::refused(&object, namespace, error)),
+        Err(error @ ConvertError::NoName) => Err(error.into()),
     }
 }
 
@@ -137,9 +138,22 @@ spec:
     server: https://vault.example:8200
     path: pki/sign/mesh
     auth: {tokenSecretRef: {name: token}}
+---
+apiVersion: cert-manager.io/v1
+kind: ClusterIssuer
+metadata: {name: g}
+spec:
+  vault:
+    server: https://vault.example:8200
+    path: pki/issue/mesh
+    auth: {tokenSecretRef: {name: token}}
 ";
-        let names = names(&given(yaml).expect("YAML"));
-        assert_eq!(names, ["VaultMeshClusterIssuer b", "VaultMeshIssuer mesh/f", "ConfigMap other/d"]);
+        let given = given(yaml).expect("YAML");
+        let expected =
+            ["VaultMeshClusterIssuer b", "VaultMeshIssuer mesh/f", "VaultMeshClusterIssuer g", "ConfigMap other/d"];
+        assert_eq!(names(&given), expected);
+        let refused = given.issuers[2].manifest.config.as_ref().expect_err("a fault").to_string();
+        assert!(refused.starts_with("spec.vault.path: ends in issue/<role>"), "{refused}");
     }
 
     #[test]
