@@ -8,6 +8,7 @@ pub mod changes;
 pub mod diagnosis;
 pub mod discovery;
 pub mod expiry;
+pub mod findings;
 pub mod health;
 pub mod inspection;
 pub mod lifetimes;

@@ -8,8 +8,26 @@ use testenv::{Run, blocks};
 use crate::{Outcome, Suite};
 
 /// The pages that a trial of this suite follows from beginning to end.
-const FOLLOWED: &[&str] =
-    &["README.md", "docs/conditions.md", "docs/install.md", "docs/issuers.md", "docs/replicas.md", "docs/rotation.md"];
+const FOLLOWED: &[&str] = &[
+    "README.md",
+    "docs/check.md",
+    "docs/conditions.md",
+    "docs/cut-over.md",
+    "docs/install.md",
+    "docs/issuers.md",
+    "docs/meshes/certificates.md",
+    "docs/meshes/csi-driver-spiffe.md",
+    "docs/meshes/csi-driver.md",
+    "docs/meshes/kong-mesh.md",
+    "docs/meshes/linkerd.md",
+    "docs/meshes/open-service-mesh.md",
+    "docs/meshes/openshift.md",
+    "docs/meshes/spire.md",
+    "docs/meshes/tanzu.md",
+    "docs/meshes/tetrate.md",
+    "docs/replicas.md",
+    "docs/rotation.md",
+];
 
 pub fn add(suite: &mut Suite) {
     suite.add("every command of the documentation is run, or says that it is not", every_command);

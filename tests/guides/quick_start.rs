@@ -1,7 +1,7 @@
 //! The README's quick start, command by command, and the short pages that go on from it.
 
 use anyhow::{Result, ensure};
-use testenv::{ControlPlane, Controller, ControllerOptions, Guide, Options, Run, eventually};
+use testenv::{ControlPlane, Guide, Options, Run, eventually};
 
 use crate::support::{SOON, Visit};
 use crate::{Outcome, Suite};
@@ -41,13 +41,10 @@ async fn quick_start(run: Run) -> Outcome {
 
 async fn going_on(run: Run) -> Outcome {
     let login = ["serviceAccounts[0].namespace=istio-system", "serviceAccounts[0].name=vault-login"];
-    let options = ControllerOptions::new(env!("CARGO_BIN_EXE_vault-mesh-issuer"));
-    let options = ControllerOptions { set: login.map(str::to_owned).into(), ..options };
     let plane = ControlPlane::start(&run, Options::default()).await?;
     // The chart's Role for the login lies where the issuer will.
     plane.kube.namespace("istio-system").await?;
-    let ours = Controller::start(&plane, options).await?;
-    let mut visit = Visit { guide: Guide::open(&plane, README)?, ours, plane };
+    let mut visit = Visit::on(plane, README, &login).await?;
     to_the_end(&mut visit).await?;
     let pages: [(&str, &[(&str, &str)]); 4] = [
         ("docs/conditions.md", &[("What the conditions of an issuer say", "Verified")]),

@@ -25,20 +25,6 @@ async fn allow(corner: &Corner, ca_path: &str) -> Result<()> {
     corner.bao().policy(&corner.recipe.policy, &rules.concat()).await
 }
 
-/// A leaf that the new CA signs, judged by openssl with nothing but what was published.
-async fn signs_a_leaf(chain_pem: &str, ca_pem: &str, key_pem: &str) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let write = |name: &str, text: &str| -> Result<String> {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text)?;
-        Ok(path.display().to_string())
-    };
-    let csr = write("leaf.csr", &Csr::new().dns("leaf.example").ec()?.csr_pem)?;
-    let (ca, key) = (write("ca.pem", chain_pem)?, write("ca.key", key_pem)?);
-    let leaf = openssl::run(&["x509", "-req", "-in", &csr, "-CA", &ca, "-CAkey", &key, "-days", "1"]).await?;
-    openssl::verify(&format!("{leaf}{chain_pem}"), ca_pem).await
-}
-
 async fn linkerd(shared: Arc<Shared>) -> Outcome {
     let corner = Corner::new(&shared, "linkerd").await?;
     allow(&corner, "linkerd-pki/root/sign-intermediate").await?;
@@ -76,7 +62,7 @@ async fn linkerd(shared: Arc<Shared>) -> Outcome {
         }
         ensure!(!printed.contains("Extended Key Usage"), "{printed}");
         ensure!(names_in(&chain).await? == "DNS:identity.linkerd.cluster.local", "{printed}");
-        signs_a_leaf(&chain, &root, &key).await?;
+        openssl::signs_a_leaf(&chain, &root, &key).await?;
     }
     // The leaf path is as it was.
     corner.issued(&corner.ask("web").await?).await.map(drop)
@@ -103,7 +89,7 @@ async fn spire(shared: Arc<Shared>) -> Outcome {
         ensure!(printed.contains(words), "{words} in {printed}");
     }
     ensure!(names_in(&chain).await? == "URI:spiffe://spire.example", "{printed}");
-    signs_a_leaf(&chain, &root, &pair.key_pem).await?;
+    openssl::signs_a_leaf(&chain, &root, &pair.key_pem).await?;
     ensure!(corner.events("upstream").await?.is_empty(), "{:?}", corner.events("upstream").await?);
     // And it serves nobody else: what a leaf asks for would come back as a CA.
     let attempts = corner.sign_attempts()?;

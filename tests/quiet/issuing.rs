@@ -1,11 +1,12 @@
 //! The main job: an approved request becomes a certificate that somebody else's code accepts.
 
-use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use testenv::{Chain, Csr, HierarchyOptions, Issuer, Issuing, Request, certificate_of, eventually, openssl};
+use testenv::{
+    Chain, Csr, HierarchyOptions, Issuer, Issuing, Osm, OsmCertificate, Request, certificate_of, eventually, openssl,
+};
 
 use crate::support::{Corner, SOON, decoded, holds_key, is_issued, names_in, text};
 use crate::{Outcome, Shared, Suite};
@@ -200,11 +201,11 @@ async fn vault_namespace(shared: Arc<Shared>) -> Outcome {
 
 async fn osm(shared: Arc<Shared>) -> Outcome {
     let corner = Corner::around(&shared, "osm-system", shared.plane.bao.osm("osm").await?).await?;
-    corner.ready_issuer().await?;
-    osm_driver(&corner, "1s", "20")?;
-    let printed = osm_driver(&corner, "24h", "1")?;
-    let made: Value = serde_json::from_str(printed.trim()).with_context(|| printed.clone())?;
-    let (chain, trusted) = (text(&made["chain"]), text(&made["trustedCAs"]));
+    let issuing = corner.ready_issuer().await?;
+    let (osm, name) = (Osm::new(corner.kube(), "osm-system", &issuing.issuer_ref), "bookstore.default.cluster.local");
+    osm.ask(name, "1s", 20).await?;
+    let made = osm.ask(name, "24h", 1).await?;
+    let [OsmCertificate { chain, trusted, .. }] = made.as_slice() else { anyhow::bail!("{made:?}") };
     ensure!(trusted.trim() == corner.recipe.root_pem().trim(), "OSM trusts {trusted}");
     openssl::verify(chain, trusted).await?;
     // Two runs begin with a certificate of one second each.
@@ -212,18 +213,4 @@ async fn osm(shared: Arc<Shared>) -> Outcome {
         Ok((corner.calls()?.signs(corner.recipe.mount()) == 23).then_some(()))
     })
     .await
-}
-
-/// Runs OSM's own provider; gives what it prints.
-fn osm_driver(corner: &Corner, validity: &str, count: &str) -> Result<String> {
-    let config = corner.kube().kubeconfig("osm", "osm-system")?;
-    let output = Command::new(corner.shared.run.programs().path("osm-driver"))
-        .arg("-kubeconfig")
-        .arg(config)
-        .args(["-namespace", "osm-system", "-issuer-name", "vault", "-issuer-kind", "VaultMeshIssuer"])
-        .args(["-issuer-group", "vaultmesh.io", "-validity", validity, "-count", count])
-        .output()
-        .context("running osm-driver")?;
-    ensure!(output.status.success(), "osm-driver: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
 }

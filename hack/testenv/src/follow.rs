@@ -45,18 +45,41 @@ async fn once(kube: &Kube, path: &str, show: &mut (impl FnMut(Value) + Send)) ->
         items.drain(..).for_each(&mut *show);
     }
     let and = if path.contains('?') { '&' } else { '?' };
-    let mut answer = kube.open(&format!("{path}{and}watch=true&resourceVersion={version}")).await?;
-    let mut unread = Vec::new();
-    while let Some(chunk) = answer.chunk().await? {
-        unread.extend_from_slice(&chunk);
-        while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = unread.drain(..=end).collect();
-            let mut event: Value = serde_json::from_slice(&line)?;
-            match event["type"].as_str() {
-                Some("ADDED" | "MODIFIED" | "DELETED") => show(event["object"].take()),
-                _ => bail!("the watch says {event}"),
-            }
-        }
+    let mut watch = Watch::open(kube, &format!("{path}{and}watch=true&resourceVersion={version}")).await?;
+    while let Some((_, object)) = watch.next().await? {
+        show(object);
     }
     Ok(())
+}
+
+/// A watch while it lasts.
+pub(crate) struct Watch {
+    answer: reqwest::Response,
+    unread: Vec<u8>,
+}
+
+impl Watch {
+    /// Begins; `path` has `watch=true`.
+    pub(crate) async fn open(kube: &Kube, path: &str) -> Result<Watch> {
+        Ok(Watch { answer: kube.open(path).await?, unread: Vec::new() })
+    }
+
+    /// The next event, `ADDED`, `MODIFIED` or `DELETED`, and its object; `None` when the watch has ended.
+    pub(crate) async fn next(&mut self) -> Result<Option<(String, Value)>> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=end).collect();
+                let mut event: Value = serde_json::from_slice(&line)?;
+                return match event["type"].as_str() {
+                    Some(kind @ ("ADDED" | "MODIFIED" | "DELETED")) => {
+                        let kind = kind.to_owned();
+                        Ok(Some((kind, event["object"].take())))
+                    }
+                    _ => bail!("the watch says {event}"),
+                };
+            }
+            let Some(chunk) = self.answer.chunk().await? else { return Ok(None) };
+            self.unread.extend_from_slice(&chunk);
+        }
+    }
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use tokio::process::Command;
 
+use crate::csr::Csr;
+
 /// Verifies a chain (leaf first) against trust anchors, with nothing but what is
 /// given: the rest of the chain is untrusted, the system's roots are not used.
 pub async fn verify(chain_pem: &str, anchors_pem: &str) -> Result<()> {
@@ -26,6 +28,20 @@ pub async fn verify(chain_pem: &str, anchors_pem: &str) -> Result<()> {
     }
     args.push(&leaf);
     run(&args).await.map(drop)
+}
+
+/// Checks that a CA (the first of a chain) with this key signs leaves that lead to the anchors, with nothing but what is given.
+pub async fn signs_a_leaf(chain_pem: &str, anchors_pem: &str, key_pem: &str) -> Result<()> {
+    let folder = tempfile::tempdir().context("making a folder")?;
+    let write = |name: &str, text: &str| -> Result<String> {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).context("writing PEM")?;
+        Ok(path.display().to_string())
+    };
+    let csr = write("leaf.csr", &Csr::new().dns("leaf.example").ec()?.csr_pem)?;
+    let (ca, key) = (write("ca.pem", chain_pem)?, write("ca.key", key_pem)?);
+    let leaf = run(&["x509", "-req", "-in", &csr, "-CA", &ca, "-CAkey", &key, "-days", "1"]).await?;
+    verify(&format!("{leaf}{chain_pem}"), anchors_pem).await
 }
 
 /// Checks that a certificate (the first of a chain) holds the public key of a CSR.

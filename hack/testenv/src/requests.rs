@@ -137,6 +137,11 @@ impl Created {
         self.kube.get(&self.path).await
     }
 
+    /// The same request in the hands of somebody else.
+    pub fn seen_by(&self, kube: &Kube) -> Created {
+        Created { kube: kube.clone(), ..self.clone() }
+    }
+
     /// Sets `Approved`, as `kube` was when it was created.
     pub async fn approve(&self) -> Result<()> {
         self.decide("Approved").await

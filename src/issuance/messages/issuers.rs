@@ -186,6 +186,7 @@ fn advice() -> Vec<Entry> {
     Leases {} => "The role was written for revocation by lease.", "`generate_lease=false`.";
     Stored {} => "Vault's default; it costs storage and speed, and refuses nothing.", "`no_store=true`.";
     NoAllowance {} => "The role was written so.", "`not_before_duration=30s`.";
+    Elsewhere { mount: gap("mount"), ca: gap("CA") } => "`spec.trust.anchors` holds another CA's root, or the mount signs with another CA than is meant.", "Put the root above the mount's CA into `spec.trust.anchors`, or name the CA in `spec.vault.path`.";
     )
 }
 

@@ -1,0 +1,153 @@
+//! docs/meshes/tanzu.md: two clusters with a Vault each below one root, and what a change of that root leads to.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use testenv::{
+    ControlPlane, Created, Csr, IssuerRef, KeyAndCsr, Options, Request, Run, certificate_of, condition, openssl,
+};
+
+use crate::replay::{Issued, issued, left, quotes, said};
+use crate::support::{SOON, Visit};
+use crate::{Outcome, Suite};
+
+const PAGE: &str = "docs/meshes/tanzu.md";
+const NAMESPACE: &str = "istio-system";
+const ISSUER: &str = "/apis/vaultmesh.io/v1alpha1/namespaces/istio-system/vaultmeshissuers/mesh";
+const BUNDLE: &str = "/api/v1/namespaces/istio-system/configmaps/mesh-trust-bundle";
+
+pub fn add(suite: &mut Suite) {
+    suite.add(
+        "Tanzu Service Mesh: two clusters with a Vault each share one root, which changes only when told to",
+        tanzu,
+    );
+}
+
+/// A cluster as it is after the blocks that are not run: the ServiceAccount is there, and the chart names it.
+async fn cluster(run: &Run, name: &str) -> Result<Visit> {
+    let plane = ControlPlane::start(run, Options::default()).await?;
+    plane.kube.namespace(NAMESPACE).await?;
+    plane.kube.service_account(NAMESPACE, "vault-login").await?;
+    let account = format!("serviceAccounts[0].namespace={NAMESPACE}");
+    let mut visit = Visit::on(plane, PAGE, &[account.as_str(), "serviceAccounts[0].name=vault-login"]).await?;
+    visit.guide.set("CLUSTER", name);
+    Ok(visit)
+}
+
+async fn set_up(visit: &mut Visit) -> Outcome {
+    for section in ["A CA in each Vault", "A login for each cluster", "The issuer", "How to see that it works"] {
+        visit.guide.follow(section).await?;
+    }
+    Ok(())
+}
+
+/// What istio-csr asks for a workload.
+async fn ask(visit: &Visit, name: &str) -> Result<(KeyAndCsr, Created)> {
+    let pair = Csr::workload("shop", name).ec()?;
+    let request = Request::new(NAMESPACE, name, &IssuerRef::new("VaultMeshIssuer", "mesh"), &pair.csr_pem);
+    let request = request.duration("1h").usages(&["client auth", "server auth"]).create(&visit.plane.kube).await?;
+    Ok((pair, request))
+}
+
+async fn workload(visit: &Visit, name: &str, root: &str) -> Result<Issued> {
+    let (pair, request) = ask(visit, name).await?;
+    issued(&request, &pair.csr_pem, root).await
+}
+
+/// As openssl has it, without its colons.
+async fn fingerprint(visit: &Visit, file: &str) -> Result<String> {
+    let path = visit.guide.folder().join(file).display().to_string();
+    let printed = openssl::run(&["x509", "-in", &path, "-noout", "-fingerprint", "-sha256"]).await?;
+    Ok(printed.trim().rsplit('=').next().unwrap_or_default().replace(':', "").to_lowercase())
+}
+
+async fn tanzu(run: Run) -> Outcome {
+    let (mut east, mut west) = futures::future::try_join(cluster(&run, "east"), cluster(&run, "west")).await?;
+    east.guide.follow("The root, once").await?;
+    let new = east.guide.folder().join("new-root").display().to_string();
+    let (new_key, new_pem) = (format!("{new}.key"), format!("{new}.pem"));
+    openssl::run(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=New mesh root",
+        "-addext",
+        "keyUsage=critical,keyCertSign,cRLSign",
+        "-days",
+        "3650",
+        "-keyout",
+        &new_key,
+        "-out",
+        &new_pem,
+    ])
+    .await?;
+    for file in ["root.pem", "root.key", "new-root.pem", "new-root.key"] {
+        std::fs::copy(east.guide.folder().join(file), west.guide.folder().join(file))?;
+    }
+    futures::future::try_join(set_up(&mut east), set_up(&mut west)).await?;
+
+    // Each logs in at its own Vault, which has its own API server review the token.
+    for (visit, mount) in [(&east, "kubernetes-east"), (&west, "kubernetes-west")] {
+        ensure!(visit.plane.bao.audit().all()?.logins(mount) == 1, "one login at {mount}");
+        let reviews = visit.plane.kube_audit.all()?.of(NAMESPACE, "vault-reviewer").resource("tokenreviews");
+        let asked = visit.plane.kube_audit.all()?.of(&visit.ours.namespace, &visit.ours.account);
+        let asked = asked.resource("serviceaccounts/token").named("vault-login").len();
+        ensure!(!reviews.is_empty() && asked == 1, "{} reviews for {mount}, and {asked} tokens", reviews.len());
+    }
+    let root = left(&east, "root.pem")?;
+    let (in_east, in_west) = (workload(&east, "web", &root).await?, workload(&west, "web", &root).await?);
+    openssl::verify(&in_east.chain, &left(&west, "bundle-west.pem")?).await?;
+    openssl::verify(&in_west.chain, &left(&east, "bundle-east.pem")?).await?;
+
+    futures::future::try_join(on_purpose(&mut east), by_surprise(&mut west)).await?;
+    west.guide.follow("Accepting it").await?;
+    workload(&west, "after", &left(&west, "new-root.pem")?).await?;
+    refused_login(&west).await?;
+    // The two have followed different halves of what remains.
+    east.guide.follow("Accepting it").await?;
+    east.guide.finished()
+}
+
+/// Both roots are trusted before Vault signs below the new one: no request waits.
+async fn on_purpose(visit: &mut Visit) -> Outcome {
+    visit.guide.follow("Another root of trust, on purpose").await?;
+    let (old, new) = (left(visit, "root.pem")?, left(visit, "new-root.pem")?);
+    let both = |object: &Value| {
+        let bundle = object["data"]["ca.crt"].as_str().unwrap_or_default();
+        bundle.contains(old.trim()) && bundle.contains(new.trim())
+    };
+    visit.plane.kube.wait(BUNDLE, SOON, both).await?;
+    visit.guide.follow("Another root of trust, by surprise").await?;
+    let (_, request) = ask(visit, "below-the-new-root").await?;
+    let object = request.reason("Issued", SOON).await?;
+    openssl::verify(&certificate_of(&object)?, &new).await?;
+    let ready = visit.plane.kube.get(ISSUER).await?;
+    ensure!(condition(&ready, "Ready").is_some_and(|it| it["status"] == "True"), "{ready}");
+    Ok(())
+}
+
+/// Nothing is signed below a root that nobody has accepted, and the bundle stays as it is.
+async fn by_surprise(visit: &mut Visit) -> Outcome {
+    let before = visit.plane.kube.get(BUNDLE).await?;
+    visit.guide.follow("Another root of trust, by surprise").await?;
+    let (_, request) = ask(visit, "held").await?;
+    let words = said(&visit.plane.kube, ISSUER, "TrustAnchorsChanged").await?;
+    let (old, new) = (fingerprint(visit, "root.pem").await?, fingerprint(visit, "new-root.pem").await?);
+    ensure!(words.contains(&old) && words.contains(&new), "{words}");
+    let ends = words.split_once(", until ").and_then(|(_, rest)| rest.split_once(')')).context("the root's end")?.0;
+    let blanks = [(old.as_str(), "<SHA-256 of root.pem>"), (&new, "<SHA-256 of new-root.pem>"), (ends, "<its end>")];
+    quotes(PAGE, &blanks.iter().fold(words.clone(), |words, (value, blank)| words.replace(value, blank)))?;
+    said(&visit.plane.kube, &request.path, "Pending").await?;
+    ensure!(visit.plane.kube.get(BUNDLE).await? == before, "the bundle has changed");
+    Ok(())
+}
+
+async fn refused_login(visit: &Visit) -> Outcome {
+    let auth = json!({"kubernetes": {"mountPath": "/v1/auth/kubernetes-wets"}});
+    visit.plane.kube.patch(ISSUER, &json!({"spec": {"vault": {"auth": auth}}})).await.context("another mount")?;
+    quotes(PAGE, &said(&visit.plane.kube, ISSUER, "LoginRefused").await?)
+}
