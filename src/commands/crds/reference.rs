@@ -13,7 +13,7 @@ const HEAD: &str = "\
 
 Both kinds have the same fields, but for what is marked in its description. `kubectl explain vaultmeshissuer.spec` shows the same
 text. A field that is not marked required may be left out. The rules of a field are checked by the API server, which refuses an
-object in the words given here.
+object in the words given here; those of an object stand above its table.
 
 ";
 
