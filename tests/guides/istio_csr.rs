@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use testenv::follow::{Going, follow};
 use testenv::mutual_tls::verify;
 use testenv::{
-    Chain, ControlPlane, Controller, Created, Csr, Issuer, Issuing, IstioCsr, IstioCsrOptions, KeyAndCsr, Kube,
-    Options, RealIstioCsr, Recipe, Run, Serving, condition, eventually, openssl,
+    Chain, ControlPlane, Controller, Created, Csr, Issuer, IssuerRef, Issuing, IstioCsr, IstioCsrOptions, KeyAndCsr,
+    Kube, Options, RealIstioCsr, Recipe, Run, Serving, condition, eventually, openssl,
 };
 
 use crate::support::{SOON, cluster};
@@ -42,6 +42,7 @@ pub fn add(suite: &mut Suite) {
         suite.add_unless(skipped, &sentence("serves, and gives RSA and EC workloads what they ask for"), move |run| {
             serves(who, run)
         });
+        suite.add_unless(skipped, &sentence("tries again until its issuer is there"), move |run| late(who, run));
         suite.add_unless(skipped, &sentence("is switched between issuers at run time"), move |run| switched(who, run));
         suite.add_unless(skipped, &sentence("is told at once that a request is denied"), move |run| denied(who, run));
         suite.add_unless(skipped, &sentence("serves 500 identities at once"), move |run| at_once(who, run));
@@ -190,6 +191,21 @@ async fn serves(who: Who, run: Run) -> Outcome {
     // Zero asks for the issuer's own default.
     let (chain, _) = agent.certificate(&identity, &identity.ec()?.csr_pem, Duration::ZERO).await?;
     lives(&chain, HOUR * 5, HOUR * 7).await?;
+    place.no_request_left().await
+}
+
+async fn late(who: Who, run: Run) -> Outcome {
+    let place = Place::new(&run, &[]).await?;
+    let recipe = place.recipe("mesh").await?;
+    let issuer = async {
+        // The first try lasts ten seconds.
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        place.ready(place.issuer("mesh", &recipe)).await
+    };
+    let options = IstioCsrOptions::new(&IssuerRef::new("VaultMeshIssuer", "mesh"));
+    let ((_agent, serving), _) = tokio::try_join!(Agent::start(who, &place.plane.kube, options), issuer)?;
+    ensure!(serving.tries >= 2, "{serving:?}");
+    println!("serving after {:?}, with an issuer that came after 12s", serving.took);
     place.no_request_left().await
 }
 

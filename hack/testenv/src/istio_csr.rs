@@ -26,7 +26,7 @@ pub use real::RealIstioCsr;
 
 /// How long one try to get the certificate for itself may take.
 const SERVING_TRY: Duration = Duration::from_secs(10);
-/// The pause after the first such try that failed; it doubles up to [`LONGEST_PAUSE`].
+/// How long after the begin of the first try the second begins at the earliest; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Neither it nor a proxy limits how long a workload's certificate may take; a trial has to.
@@ -103,12 +103,13 @@ impl IstioCsr {
         let (began, mut tries, mut pause) = (Instant::now(), 0, FIRST_PAUSE);
         loop {
             tries += 1;
+            let next = tokio::time::Instant::now() + pause;
             let failed = match self.serving_certificate().await {
                 Ok(()) => return Ok(Serving { tries, took: began.elapsed() }),
                 Err(failed) => failed,
             };
             ensure!(began.elapsed() < within, "not ready to serve after {tries} tries; the last: {failed:#}");
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep_until(next).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
