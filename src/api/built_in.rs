@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::GROUP;
 use super::config::{IssuerConfig, ReferencedKind, SpecError};
 use super::key::{IssuerKey, IssuerKind};
+use super::manifest::strays;
 use super::spec::{IssuerSpec, ServiceAccountRefSpec, VaultMeshIssuer};
 use super::vault_path::SignVerb;
 
@@ -194,7 +195,7 @@ pub fn convert(manifest: &Value) -> Result<Converted, ConvertError> {
 
     let mut unknown: Vec<String> =
         spec.keys().filter(|field| *field != "vault").map(|field| format!("spec.{field}")).collect();
-    not_carried(&written, &ours, "spec", &mut unknown);
+    unknown.extend(strays(&written, &ours, "spec"));
     let metadata = carried_metadata(kind, metadata, &mut unknown, &mut points);
     if !unknown.is_empty() {
         points.insert(0, Point::Unknown(unknown.join(", ")));
@@ -252,17 +253,6 @@ fn as_it_is_read(vault: &mut Map<String, Value>, points: &mut Vec<Point>) {
         if called != path.trim_start_matches('/') {
             path.clone_from(&called);
             points.push(Point::Path(called));
-        }
-    }
-}
-
-/// The fields of `written` that `ours` does not have.
-fn not_carried(written: &Value, ours: &Value, field: &str, unknown: &mut Vec<String>) {
-    for (name, value) in written.as_object().into_iter().flatten() {
-        let field = format!("{field}.{name}");
-        match ours.get(name) {
-            Some(ours) => not_carried(value, ours, &field, unknown),
-            None => unknown.push(field),
         }
     }
 }

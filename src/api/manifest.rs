@@ -55,7 +55,7 @@ fn spec(written: &Value) -> Result<IssuerSpec, SpecError> {
     let parsed: IssuerSpec =
         serde_json::from_value(written.clone()).map_err(|error| SpecError::new("spec", error.to_string()))?;
     let known = serde_json::to_value(&parsed).unwrap_or_default();
-    match stray(written, &known, "spec".to_owned()) {
+    match strays(written, &known, "spec").into_iter().next() {
         Some(field) => {
             let problem = "there is no such field; is it misspelt, or does it belong one level up or down?";
             Err(SpecError::new(field, problem))
@@ -64,21 +64,21 @@ fn spec(written: &Value) -> Result<IssuerSpec, SpecError> {
     }
 }
 
-/// The first field of `written` that is not in `known`.
-fn stray(written: &Value, known: &Value, path: String) -> Option<String> {
+/// The fields of `written` that are not in `known`, each with its path below `field`. A null says as much as nothing.
+pub(super) fn strays(written: &Value, known: &Value, field: &str) -> Vec<String> {
     match (written, known) {
-        (Value::Object(written), Value::Object(known)) => written.iter().find_map(|(name, value)| {
-            let path = format!("{path}.{name}");
-            match known.get(name) {
-                Some(known) => stray(value, known, path),
-                None => (!value.is_null()).then_some(path),
-            }
-        }),
-        (Value::Array(written), Value::Array(known)) => {
-            let mut pairs = written.iter().zip(known).enumerate();
-            pairs.find_map(|(index, (written, known))| stray(written, known, format!("{path}[{index}]")))
+        (Value::Object(written), Value::Object(known)) => {
+            let below = written.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| {
+                let field = format!("{field}.{name}");
+                known.get(name).map_or_else(|| vec![field.clone()], |known| strays(value, known, &field))
+            });
+            below.flatten().collect()
         }
-        _ => None,
+        (Value::Array(written), Value::Array(known)) => {
+            let pairs = written.iter().zip(known).enumerate();
+            pairs.flat_map(|(index, (written, known))| strays(written, known, &format!("{field}[{index}]"))).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
