@@ -3,8 +3,10 @@
 //! object, so that one odd object never stops a watch. The doc comments of the wire types are the users' manual (`kubectl explain`).
 
 pub mod auth;
+pub mod built_in;
 pub mod config;
 pub mod key;
+pub mod manifest;
 pub mod material;
 pub mod spec;
 pub mod status;
@@ -12,6 +14,7 @@ pub mod vault_path;
 
 pub use config::IssuerConfig;
 pub use key::{IssuerKey, IssuerKind, ObjectKey};
+pub use manifest::Manifest;
 pub use material::Material;
 pub use spec::{IssuerResource, VaultMeshClusterIssuer, VaultMeshIssuer};
 

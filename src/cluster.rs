@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod events;
+pub mod objects;
 pub mod publication;
 pub mod references;
 pub mod service_accounts;

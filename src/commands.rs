@@ -1,11 +1,16 @@
 //! What the program can do, one file a command. From here up errors are `anyhow`: they end the command and are shown to a person.
 
+pub mod check;
 pub mod crds;
+pub mod manifests;
+pub mod migrate;
 pub mod run;
+
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::cli::{Cli, Command, RunArgs};
+use crate::cli::{CheckArgs, Cli, Command, RunArgs};
 use crate::telemetry;
 
 /// More threads than this only cost memory: the work is waiting for Vault and for the API server.
@@ -15,10 +20,21 @@ const MOST_THREADS: usize = 4;
 ///
 /// # Errors
 /// What ends the command, for a person to read.
-pub fn dispatch(cli: Cli) -> anyhow::Result<()> {
+pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Run(args) => controller(args),
-        Command::Crds(args) => crds::crds(&args),
+        Command::Run(args) => controller(args)?,
+        Command::Check(args) => return check(args),
+        Command::Crds(args) => crds::crds(&args)?,
+        Command::Migrate(args) => migrate::migrate(&args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The exit code of a command that ends with an error. That of `check` is not the one that tells of something wrong.
+pub fn failure(command: &Command) -> ExitCode {
+    match command {
+        Command::Check(_) => ExitCode::from(2),
+        Command::Run(_) | Command::Crds(_) | Command::Migrate(_) => ExitCode::FAILURE,
     }
 }
 
@@ -27,4 +43,9 @@ fn controller(args: RunArgs) -> anyhow::Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     runtime.context("cannot start the threads that do the work")?.block_on(run::run(args))
+}
+
+fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start what does the work")?.block_on(check::check(args))
 }

@@ -13,12 +13,10 @@ fn main() -> ExitCode {
         eprintln!("error: another TLS provider is installed already");
         return ExitCode::FAILURE;
     }
-    match commands::dispatch(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // `{:#}` shows the causes on one line and no backtrace.
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let cli = Cli::parse();
+    let failure = commands::failure(&cli.command);
+    commands::dispatch(cli).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        failure
+    })
 }

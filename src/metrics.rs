@@ -462,6 +462,50 @@ mod tests {
         assert!(!metrics.encode().contains(LABELS));
     }
 
+    /// Each name as Prometheus knows it, from the page that is scraped.
+    fn names() -> Vec<String> {
+        let metrics = Metrics::new();
+        metrics.issuer(&key());
+        let page = metrics.encode();
+        let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        types.map(|(name, kind)| format!("{name}{}", if kind == "counter" { "_total" } else { "" })).collect()
+    }
+
+    #[test]
+    fn every_metric_stands_in_the_users_page_and_no_other() {
+        let page = include_str!("../docs/monitoring.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `vault_mesh_issuer_")?.split_once('`'));
+        let mut told: Vec<_> = rows.map(|(name, _)| format!("vault_mesh_issuer_{name}")).collect();
+        let mut known = names();
+        told.sort();
+        known.sort();
+        assert_eq!(told, known);
+    }
+
+    #[test]
+    fn every_alert_asks_for_metrics_that_exist_and_stands_in_the_users_page() {
+        let rule: serde_json::Value =
+            serde_yaml_ng::from_str(include_str!("../deploy/monitoring/alerts.yaml")).expect("YAML");
+        assert_eq!(
+            (&rule["apiVersion"], &rule["kind"]),
+            (&"monitoring.coreos.com/v1".into(), &"PrometheusRule".into())
+        );
+        let (page, known) = (include_str!("../docs/monitoring.md"), names());
+        let alerts = rule["spec"]["groups"][0]["rules"].as_array().expect("rules");
+        for alert in alerts {
+            let (name, expr) =
+                (alert["alert"].as_str().expect("a name"), alert["expr"].as_str().expect("an expression"));
+            let words = expr.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
+            let used: Vec<_> = words.filter(|word| word.starts_with("vault_mesh_issuer")).collect();
+            assert!(!used.is_empty(), "{name}: {expr}");
+            for metric in used {
+                assert!(known.iter().any(|known| known == metric), "{name} asks for {metric}");
+            }
+            assert!(page.contains(&format!("| `{name}` |")), "{name} is not told");
+        }
+        assert_eq!(page.matches("| `VaultMeshIssuer").count(), alerts.len());
+    }
+
     #[test]
     fn the_process_wide_figures_are_shown() {
         let metrics = Metrics::new();

@@ -142,6 +142,15 @@ impl Drop for Shared {
     }
 }
 
+/// Reads an object once, for a command that has no use for a watch.
+///
+/// # Errors
+/// The API server did not answer, or not as it should.
+pub async fn read_once(client: &Client, object: &ObjectKey) -> Result<Delivered, String> {
+    // No such object can exist, and as part of a URL it could mean another one (`../`).
+    if object.has_valid_name() { object::read(client, object).await } else { Ok(Delivered::Missing) }
+}
+
 /// Where the API server keeps objects such as this one.
 pub(super) fn collection(object: &ObjectKey) -> String {
     let resource = match object.kind {

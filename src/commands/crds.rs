@@ -1,5 +1,9 @@
-//! `vault-mesh-issuer crds`: writes the CustomResourceDefinitions. They are made from the types in `src/api` and from nothing
-//! else; the files in `crds/` and in the chart are their image, and a test fails when they drift.
+//! `vault-mesh-issuer crds`: writes the CustomResourceDefinitions, and the pages of the documentation that say what is in them and
+//! what the program says. They are made from the types in `src/api` and the messages in `src/issuance`, and from nothing else; the
+//! files of the project are their image, and a test fails when they drift.
+
+mod messages;
+mod reference;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -12,7 +16,7 @@ use serde_json::{Value, json};
 use crate::api::{VaultMeshClusterIssuer, VaultMeshIssuer};
 use crate::cli::CrdsArgs;
 
-/// Where the files lie in the project.
+/// Where the CRDs lie in the project.
 const FOLDERS: [&str; 2] = ["crds", "deploy/helm/files/crds"];
 
 /// One CRD as a file.
@@ -24,7 +28,7 @@ pub struct Manifest {
     pub yaml: String,
 }
 
-/// Prints both CRDs, or writes their files into a checkout of the project.
+/// Prints both CRDs, or writes every generated file into a checkout of the project.
 ///
 /// # Errors
 /// Standard output or a file cannot be written.
@@ -94,16 +98,33 @@ fn drop_nullable(schema: &mut Value) {
     }
 }
 
+/// Fit for Markdown on one line, where `<` would begin a tag, `*` emphasis, and `|` end the cell of a table.
+fn text(words: &str) -> String {
+    let one_line = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    ['<', '*', '|'].into_iter().fold(one_line, |words, special| words.replace(special, &format!("\\{special}")))
+}
+
 fn write(project: &Path, manifests: &[Manifest]) -> anyhow::Result<()> {
-    for folder in FOLDERS {
-        let folder = project.join(folder);
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        for manifest in manifests {
-            let file = folder.join(&manifest.file);
-            std::fs::write(&file, &manifest.yaml).with_context(|| format!("cannot write {}", file.display()))?;
+    for (path, text) in files(manifests)? {
+        let file = project.join(path);
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         }
+        std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
+}
+
+/// Every generated file: its path in the project, and its text.
+fn files(manifests: &[Manifest]) -> anyhow::Result<Vec<(String, String)>> {
+    let copies = |folder: &str| {
+        let copy = |it: &Manifest| (format!("{folder}/{}", it.file), it.yaml.clone());
+        manifests.iter().map(copy).collect::<Vec<_>>()
+    };
+    let mut files = FOLDERS.map(copies).concat();
+    files.push(("docs/reference.md".to_owned(), reference::page(manifests)?));
+    files.push(("docs/messages.md".to_owned(), messages::page()));
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -116,20 +137,18 @@ mod tests {
     }
 
     #[test]
-    fn the_files_are_what_the_types_say() {
-        for folder in FOLDERS {
-            for manifest in manifests().expect("manifests") {
-                let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(&manifest.file);
-                let found =
-                    std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-                // Not assert_eq: nobody wants to read two CRDs.
-                assert!(
-                    found == manifest.yaml,
-                    "{} has drifted; run `vault-mesh-issuer crds --write-to .`",
-                    file.display()
-                );
-            }
+    fn the_generated_files_are_what_the_sources_say() {
+        for (path, text) in files(&manifests().expect("manifests")).expect("files") {
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(&path);
+            let found = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{path}: {error}"));
+            // Not assert_eq: nobody wants to read two CRDs.
+            assert!(found == text, "{path} has drifted; run `vault-mesh-issuer crds --write-to .`");
         }
+    }
+
+    #[test]
+    fn what_markdown_would_swallow_is_escaped() {
+        assert_eq!(text("<mount>/sign\n  a|b *"), "\\<mount>/sign a\\|b \\*");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `vault-mesh-issuer run`: builds everything and lets it run. What reads (`read`) and what acts (`act`) are started by two
 //! functions; where there is an election, its outcome stands between them (`stand_by`).
 
-mod seat;
+pub(super) mod seat;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -16,7 +16,7 @@ use crate::cluster::events::Kind;
 use crate::cluster::status::{WriteError, Written, apply_request_status, read_request};
 use crate::issuance::inspection::Issued;
 use crate::issuance::triage::{Ignored, Standing, triage};
-use crate::issuance::verdict::{History, NotIssued, Notice, Verdict, Waiting, judge};
+use crate::issuance::verdict::{DENIED, History, NotIssued, Notice, Verdict, Waiting, judge};
 use crate::issuers::Turn;
 use crate::requests::certificate_request::{CertificateRequest, standing, status};
 
@@ -193,11 +193,7 @@ fn tell(verdict: &Verdict, request: &CertificateRequest, context: &Context) {
         }
         Verdict::Deny => {
             audit_refused(request, "Denied", "denied by the approver");
-            publish(
-                request,
-                &Notice { reason: "Denied", note: "the request was denied by its approver".to_owned() },
-                context,
-            );
+            publish(request, &Notice { reason: "Denied", note: DENIED.to_owned() }, context);
         }
         Verdict::Wait { notice: Some(notice), .. } => publish(request, notice, context),
         Verdict::Wait { notice: None, .. } | Verdict::Ignore { .. } => {}

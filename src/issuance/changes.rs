@@ -32,7 +32,8 @@ pub fn changes(before: Option<&IssuerStatus>, after: &IssuerStatus) -> Vec<(Chan
     changes
 }
 
-fn listed(certificates: &[CertificateStatus]) -> String {
+/// Certificates in a row, for messages.
+pub(super) fn listed(certificates: &[CertificateStatus]) -> String {
     certificates.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 

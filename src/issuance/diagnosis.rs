@@ -2,13 +2,16 @@
 //! signs.
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::discovery::{self, Record};
-use super::role::{self, Advice};
+use super::role::{self, Advice, RoleOptions};
 use super::signer::{Fact, Fault, Observation, Shown, SignError};
 use super::trust::Anchors;
 use crate::api::IssuerConfig;
+use crate::api::status::CertificateStatus;
 use crate::x509::Certificate;
+use crate::x509::path::{self, PathError};
 
 /// One thing that a check looks at, and what it found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +23,11 @@ pub struct Finding {
 }
 
 /// What a check looks at, in the order in which a person would mend it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Subject {
+    /// Can the spec be used, and what it names?
+    Spec,
     /// Do our credentials give a token?
     Login,
     /// Does the signing path serve us?
@@ -32,6 +38,20 @@ pub enum Subject {
     Anchors,
     /// One option of Vault's role.
     Role,
+}
+
+impl Subject {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Spec => "spec",
+            Self::Login => "login",
+            Self::SigningPath => "signing path",
+            Self::Ca => "CA",
+            Self::Anchors => "trust anchors",
+            Self::Role => "role",
+        }
+    }
 }
 
 /// How something stands.
@@ -104,6 +124,29 @@ impl Diagnosis {
         let of_trust = |finding: &&Finding| matches!(finding.subject, Subject::Ca | Subject::Anchors);
         self.findings.iter().filter(of_trust).any(|finding| finding.standing.wrong().is_some())
     }
+
+    /// What spec.trust.anchors holds can be no anchor, whatever else was found.
+    pub fn refuse_anchors(&mut self, fault: &Fault) {
+        self.anchors = None;
+        for finding in self.findings.iter_mut().filter(|finding| finding.subject == Subject::Anchors) {
+            finding.standing = Standing::Wrong(fault.clone().into());
+        }
+    }
+
+    /// Vault could not be reached, or does not serve for now.
+    pub fn is_away(&self) -> bool {
+        let asked = |finding: &&Finding| matches!(finding.subject, Subject::Login | Subject::SigningPath);
+        let away = |finding: &Finding| matches!(finding.standing, Standing::Wrong(SignError::Transient(_)));
+        self.findings.iter().filter(asked).any(away)
+    }
+
+    /// The root to which the mount leads now, where that is not the one on record and nobody has accepted it.
+    pub fn refused_root(&self) -> Option<&CertificateStatus> {
+        self.findings.iter().find_map(|finding| match finding.standing.wrong() {
+            Some(SignError::Issuer(Fault::AnchorsChanged { root, .. })) => Some(&**root),
+            Some(_) | None => None,
+        })
+    }
 }
 
 /// What is known before Vault is asked.
@@ -127,7 +170,10 @@ pub fn diagnose(observation: &Observation, trust: Trust<'_>, config: &IssuerConf
         Fact::No(_) | Fact::Unknown => (None, Standing::Unknown),
     };
     let (anchors, rooted) = match anchors(&observation.mount, trust, mount, now) {
-        Ok(anchors) => (Some(anchors), Standing::Right),
+        Ok(anchors) => {
+            let standing = elsewhere(observation, signing.as_ref(), &anchors, mount);
+            (Some(anchors), standing.map_or(Standing::Right, Standing::Unsuited))
+        }
         Err(error) => (None, Standing::Wrong(error)),
     };
     let seen = [
@@ -168,6 +214,30 @@ fn anchors(mount_fact: &Fact<Shown>, trust: Trust<'_>, mount: &str, now: Timesta
     Ok(discovery::in_force(shown, trust.known, trust.record, mount, now)?)
 }
 
+/// A CA that does not lead to the anchors in force. It keeps no issuer from being Ready: a role may sign with another CA than the
+/// one that its mount shows, and each answer is looked at.
+fn elsewhere(seen: &Observation, signing: Option<&Certificate>, anchors: &Anchors, mount: &str) -> Option<Advice> {
+    let (Fact::Yes(shown), Some(signing)) = (&seen.mount, signing) else { return None };
+    let of_role = |options: &RoleOptions| options.issuer_ref.as_ref().is_some_and(|it| it != "default");
+    let has_another = !shown.named && matches!(&seen.role, Fact::Yes(options) if of_role(options));
+    if has_another || anchors.certificates().contains(signing) {
+        return None;
+    }
+    match path::build(signing, &shown.certificates, anchors.certificates()) {
+        Err(PathError::MissingIssuer { .. } | PathError::OtherRoot { .. }) => {
+            Some(Advice::Elsewhere { mount: mount.to_owned(), ca: CertificateStatus::from(signing).to_string() })
+        }
+        // What cannot be checked is said of the CA itself.
+        Ok(_)
+        | Err(
+            PathError::MayNotSign { .. }
+            | PathError::Unsupported { .. }
+            | PathError::TooManyCertificates(_)
+            | PathError::TooManyChecks,
+        ) => None,
+    }
+}
+
 /// The CA that signs: the one that the path names; else the one that signed last, as long as the mount has it and its time is not
 /// over; else the mount's default.
 fn signing<'a>(shown: &'a Shown, trust: Trust<'a>, now: Timestamp) -> Option<&'a Certificate> {
@@ -183,7 +253,6 @@ fn signing<'a>(shown: &'a Shown, trust: Trust<'a>, now: Timestamp) -> Option<&'a
 
 #[cfg(test)]
 mod tests {
-    use super::super::role::RoleOptions;
     use super::super::signer::Outage;
     use super::*;
     use crate::x509::testing::{Authority, now};

@@ -164,7 +164,7 @@ pub enum Unpublished {
 
 impl Unpublished {
     /// `reason` of the condition.
-    fn reason(&self) -> &'static str {
+    pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::AnchorsUnknown => "AnchorsUnknown",
             Self::OwnedBySomebodyElse(..) => "OwnedBySomebodyElse",

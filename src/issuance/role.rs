@@ -30,9 +30,11 @@ pub struct RoleOptions {
     pub key_usage: Option<Vec<String>>,
     /// How far a certificate's beginning lies in the past.
     pub not_before_duration: Option<Duration>,
+    /// The CA of the mount that signs for this role; `default` is the one that the mount shows.
+    pub issuer_ref: Option<String>,
 }
 
-/// What to change in a role.
+/// What to change in a role, or about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Advice {
     /// The workloads of most meshes have no common name.
@@ -80,6 +82,18 @@ pub enum Advice {
         "not_before_duration=0s makes certificates that a clock a second late refuses: set not_before_duration=30s"
     )]
     NoAllowance,
+    /// Not the role itself: the mount's CA does not lead to the anchors in force.
+    #[error(
+        "the CA that {mount} signs with, {ca}, does not lead to the trust anchors in force, so every certificate would be refused \
+         unless the role has another CA (issuer_ref): put the root above this CA into spec.trust.anchors, or name the CA that is \
+         meant in spec.vault.path (issuer/<ref>/sign/<role>)"
+    )]
+    Elsewhere {
+        /// The mount.
+        mount: String,
+        /// Its CA.
+        ca: String,
+    },
 }
 
 /// What each option means for requests that are signed by `verb`; `default` is the life that those get who ask for none.
@@ -149,6 +163,16 @@ fn hint_if<T>(option: Option<T>, bites: impl FnOnce(T) -> Option<Advice>) -> Sta
     option.map_or(Standing::Unknown, |value| bites(value).map_or(Standing::Right, Standing::Hint))
 }
 
+/// Where a role stands in Vault, for messages; none where the verb has no role.
+pub fn place(path: &SignPath) -> Option<String> {
+    Some(format!("{}/roles/{}", path.mount(), path.role()?))
+}
+
+/// What is said of a role that suits.
+pub fn nothing_refused(place: &str) -> String {
+    format!("nothing in {place} refuses what a mesh asks for")
+}
+
 /// What a role is worth to a mesh, in the words of a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suitability {
@@ -161,7 +185,7 @@ pub struct Suitability {
 impl Suitability {
     /// The sum of what was found out about the role; none where the verb has no role whose options could matter.
     pub fn of(findings: &[Finding], path: &SignPath) -> Option<Self> {
-        let role = path.role()?;
+        let place = place(path)?;
         let of_role = || findings.iter().filter(|finding| finding.subject == Subject::Role);
         let advice = |pick: fn(&Standing) -> Option<&Advice>| {
             of_role()
@@ -172,7 +196,6 @@ impl Suitability {
         };
         let (unsuited, hints) = (advice(Standing::unsuited), advice(Standing::hint));
         let seen = of_role().any(|finding| !matches!(finding.standing, Standing::Unknown));
-        let place = format!("{}/roles/{role}", path.mount());
         if !seen {
             let message = format!(
                 "not known: this login may not read {place}, and need not; with `read` on it, what would refuse a mesh's requests is \
@@ -182,9 +205,7 @@ impl Suitability {
         }
         let hints = if hints.is_empty() { hints } else { format!(". Worth a thought: {hints}") };
         Some(match unsuited.is_empty() {
-            true => {
-                Self { suits: Some(true), message: format!("nothing in {place} refuses what a mesh asks for{hints}") }
-            }
+            true => Self { suits: Some(true), message: format!("{}{hints}", nothing_refused(&place)) },
             false => Self { suits: Some(false), message: format!("{place}: {unsuited}{hints}") },
         })
     }
@@ -207,6 +228,7 @@ mod tests {
             no_store: Some(true),
             key_usage: Some(vec!["DigitalSignature".to_owned(), " keyencipherment".to_owned()]),
             not_before_duration: Some(Duration::from_secs(30)),
+            issuer_ref: Some("default".to_owned()),
         }
     }
 

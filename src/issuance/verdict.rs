@@ -10,6 +10,10 @@ use super::signer::{Refusal, SignError};
 use super::triage::{Ignored, Standing};
 use crate::api::IssuerKey;
 
+/// What a request that was denied is told.
+pub const DENIED: &str = "the request was denied by its approver";
+/// What a request is told whose certificate stands beside it.
+pub const ISSUED: &str = "the certificate was signed by Vault and verified";
 /// How long a request may wait for its approval before an event names the missing rule.
 const APPROVAL_PATIENCE: Duration = Duration::from_secs(30);
 /// How long an approved request that nobody owns may wait. Whoever made it (istio-csr, OSM, SPIRE) asks anew, and is held up by
@@ -201,7 +205,11 @@ fn await_approval(issuer: &IssuerKey, history: &History, now: Timestamp) -> Verd
     if waited < APPROVAL_PATIENCE {
         return Verdict::Ignore { look_again: Some(APPROVAL_PATIENCE - waited), notice: None };
     }
-    let notice = Notice {
+    Verdict::Ignore { look_again: None, notice: Some(not_approved(issuer)) }
+}
+
+pub(super) fn not_approved(issuer: &IssuerKey) -> Notice {
+    Notice {
         reason: "NotApproved",
         note: format!(
             "nobody has approved this request for {} s. cert-manager's approver may do so once its ServiceAccount has the verb \
@@ -210,12 +218,11 @@ fn await_approval(issuer: &IssuerKey, history: &History, now: Timestamp) -> Verd
             issuer.kind.plural(),
             crate::api::GROUP
         ),
-    };
-    Verdict::Ignore { look_again: None, notice: Some(notice) }
+    }
 }
 
 /// Which waits are an event too: those that somebody else than the issuer's owner has to end.
-fn event_reason(waiting: &Waiting) -> Option<&'static str> {
+pub(super) fn event_reason(waiting: &Waiting) -> Option<&'static str> {
     match waiting {
         Waiting::NamespaceNotSelected => Some("NamespaceNotSelected"),
         Waiting::TooOften(_) => Some("IssuedTooOften"),
@@ -245,7 +252,7 @@ fn cause(waiting: &Waiting) -> Option<String> {
 
 /// One sentence per cause, without dates or Vault's words: those stand in the issuer's condition, once, instead of on every
 /// request that waits for it.
-fn waiting_message(issuer: &IssuerKey, waiting: &Waiting) -> String {
+pub(super) fn waiting_message(issuer: &IssuerKey, waiting: &Waiting) -> String {
     match waiting {
         Waiting::IssuerMissing => format!("{issuer} does not exist; the request goes on when it is created"),
         Waiting::IssuerUnseen => format!("{issuer} has not been looked at yet"),

@@ -15,7 +15,7 @@ use crate::api::{GROUP, IssuerKey, IssuerKind};
 use crate::issuance::brake::Owner;
 use crate::issuance::policy::CertificateDetails;
 use crate::issuance::triage::Standing;
-use crate::issuance::verdict::Verdict;
+use crate::issuance::verdict::{DENIED, ISSUED, Verdict};
 
 /// A CertificateRequest without what we do not read.
 #[derive(Debug, Clone, Deserialize)]
@@ -211,7 +211,7 @@ pub fn status(request: &CertificateRequest, verdict: &Verdict, now: Timestamp) -
             (!written).then(|| json!({"conditions": [ready("False", "Pending", message)]}))
         }
         Verdict::Deny => Some(json!({
-            "conditions": [ready("False", "Denied", "the request was denied by its approver")],
+            "conditions": [ready("False", "Denied", DENIED)],
             "failureTime": failure_time,
         })),
         Verdict::Fail(refusal) => Some(json!({
@@ -221,7 +221,7 @@ pub fn status(request: &CertificateRequest, verdict: &Verdict, now: Timestamp) -
         Verdict::Issue(issued) => {
             let encode = |pem: &str| base64::engine::general_purpose::STANDARD.encode(pem);
             Some(json!({
-                "conditions": [ready("True", "Issued", "the certificate was signed by Vault and verified")],
+                "conditions": [ready("True", "Issued", ISSUED)],
                 "certificate": encode(&issued.chain_pem),
                 "ca": encode(&issued.ca_pem),
             }))

@@ -72,6 +72,7 @@ pub fn role(data: &Value) -> RoleOptions {
         no_store: truth("no_store"),
         key_usage: texts("key_usage"),
         not_before_duration: seconds("not_before_duration"),
+        issuer_ref: data["issuer_ref"].as_str().map(str::to_owned),
     }
 }
 

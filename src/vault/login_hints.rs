@@ -5,12 +5,7 @@ use crate::api::auth::Method;
 
 /// What to look at; `text` is Vault's words in lower case.
 pub fn login_hint(method: Method, text: &str) -> &'static str {
-    let (rows, other) = match method {
-        Method::AppRole => (APP_ROLE, APP_ROLE_OTHER),
-        Method::Kubernetes => (KUBERNETES, KUBERNETES_OTHER),
-        Method::ClientCertificate => (CLIENT_CERTIFICATE, CLIENT_CERTIFICATE_OTHER),
-        Method::Jwt => (JWT, JWT_OTHER),
-    };
+    let (rows, other) = hints(method);
     rows.iter().find(|(words, _)| text.contains(words)).map_or(other, |(_, hint)| hint)
 }
 
@@ -20,7 +15,17 @@ pub fn is_configuration(text: &str) -> bool {
 }
 
 /// Words and what they mean; the first that fits.
-type Rows = &'static [(&'static str, &'static str)];
+pub type Rows = &'static [(&'static str, &'static str)];
+
+/// What a login by this method may be told, and what it is told where none of the words fit.
+pub fn hints(method: Method) -> (Rows, &'static str) {
+    match method {
+        Method::AppRole => (APP_ROLE, APP_ROLE_OTHER),
+        Method::Kubernetes => (KUBERNETES, KUBERNETES_OTHER),
+        Method::ClientCertificate => (CLIENT_CERTIFICATE, CLIENT_CERTIFICATE_OTHER),
+        Method::Jwt => (JWT, JWT_OTHER),
+    }
+}
 
 const APP_ROLE: Rows = &[
     (

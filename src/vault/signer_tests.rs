@@ -293,7 +293,7 @@ fn role_reads(fake: &Fake) -> usize {
 async fn a_role_that_may_be_read_is_read_with_each_check() {
     let options = json!({"request_id": "r", "data": {
         "require_cn": false, "key_type": "rsa", "allowed_uri_sans": [], "max_ttl": 3600, "no_store": true, "key_usage": null,
-        "use_csr_sans": true, "not_before_duration": 30, "ttl": 0, "new": [1],
+        "use_csr_sans": true, "not_before_duration": 30, "ttl": 0, "issuer_ref": "default", "new": [1],
     }});
     let answer = move |call: &Call| match call.line.as_str() {
         "GET /v1/pki/roles/web" => fake::json(200, options.clone()),
@@ -310,6 +310,7 @@ async fn a_role_that_may_be_read_is_read_with_each_check() {
         no_store: Some(true),
         key_usage: Some(Vec::new()),
         not_before_duration: Some(Duration::from_secs(30)),
+        issuer_ref: Some("default".to_owned()),
     };
     for probe in [Probe::Ask, Probe::Skip] {
         let seen = signer.check(probe).await.role;

@@ -202,31 +202,33 @@ fn obstacle(holds: impl Fn(&str) -> bool) -> Option<Obstacle> {
 
 /// Which option of the role decides, by the words in which Vault's PKI engine refuses; the first that fits.
 fn role_hint(text: &str) -> &'static str {
-    const ROWS: [(&[&str], &str); 17] = [
-        (&["common_name", "require_cn"], "The role needs a common name: set its require_cn=false"),
-        (&["require_cn"], "The role needs a common name: set its require_cn=false"),
-        (
-            &["uri subject alternative name"],
-            "The role's allowed_uri_sans decides, for example spiffe://<trust domain>/*",
-        ),
-        (&["uri_sans"], "The role's allowed_uri_sans decides, for example spiffe://<trust domain>/*"),
-        (&["ip subject alternative name"], "The role's allow_ip_sans decides"),
-        (&["other san"], "The role's allowed_other_sans decides"),
-        (&["other_sans"], "The role's allowed_other_sans decides"),
-        (&["email"], "The role's allowed_domains and allow_subdomains decide about e-mail names too"),
-        (&["subject alternate name"], DOMAINS),
-        (&["subject alternative name"], DOMAINS),
-        (&["common name"], DOMAINS),
-        (&["serial_number"], "The role's allowed_serial_numbers decides"),
-        (&["user_ids"], "The role's allowed_user_ids decides"),
-        (&["minimum of a", "key"], "The role's key_bits decides"),
-        (&["key"], "The role's key_type and key_bits decide; key_type=any accepts all"),
-        (&["ttl"], "The role's ttl and max_ttl decide"),
-        (&["path length"], "The CA's own max_path_length forbids it"),
-    ];
-    let row = ROWS.iter().find(|(words, _)| words.iter().all(|word| text.contains(word)));
-    row.map_or("See the options of the role in spec.vault.path", |(_, hint)| *hint)
+    let row = ROLE_HINTS.iter().find(|(words, _)| words.iter().all(|word| text.contains(word)));
+    row.map_or(OTHER_ROLE_HINT, |(_, hint)| *hint)
 }
+
+/// Words, all of which a refusal holds in lower case, and the option that they are about.
+pub const ROLE_HINTS: [(&[&str], &str); 17] = [
+    (&["common_name", "require_cn"], "The role needs a common name: set its require_cn=false"),
+    (&["require_cn"], "The role needs a common name: set its require_cn=false"),
+    (&["uri subject alternative name"], "The role's allowed_uri_sans decides, for example spiffe://<trust domain>/*"),
+    (&["uri_sans"], "The role's allowed_uri_sans decides, for example spiffe://<trust domain>/*"),
+    (&["ip subject alternative name"], "The role's allow_ip_sans decides"),
+    (&["other san"], "The role's allowed_other_sans decides"),
+    (&["other_sans"], "The role's allowed_other_sans decides"),
+    (&["email"], "The role's allowed_domains and allow_subdomains decide about e-mail names too"),
+    (&["subject alternate name"], DOMAINS),
+    (&["subject alternative name"], DOMAINS),
+    (&["common name"], DOMAINS),
+    (&["serial_number"], "The role's allowed_serial_numbers decides"),
+    (&["user_ids"], "The role's allowed_user_ids decides"),
+    (&["minimum of a", "key"], "The role's key_bits decides"),
+    (&["key"], "The role's key_type and key_bits decide; key_type=any accepts all"),
+    (&["ttl"], "The role's ttl and max_ttl decide"),
+    (&["path length"], "The CA's own max_path_length forbids it"),
+];
+
+/// Where none of them fits.
+pub const OTHER_ROLE_HINT: &str = "See the options of the role in spec.vault.path";
 
 const DOMAINS: &str = "The role's allowed_domains decides, with allow_bare_domains, allow_subdomains, allow_glob_domains, \
                        allow_any_name and enforce_hostnames";

@@ -5,13 +5,10 @@
 #![allow(clippy::indexing_slicing, reason = "an index into a JSON value that is not there gives null")]
 #![allow(clippy::disallowed_methods, reason = "a trial measures how long things take")]
 
-use std::future::Future;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Trial};
-use testenv::Run;
-use tokio::runtime::Runtime;
+use libtest_mimic::Arguments;
+use testenv::{Run, Suite};
 
 mod afterwards;
 mod disturbances;
@@ -35,24 +32,6 @@ const AT_ONCE: usize = 3;
 /// A trial's outcome; the text says what was expected and what was found.
 type Outcome = anyhow::Result<()>;
 
-/// Collects trials, so that a file of trials is a list of sentences and functions.
-struct Suite {
-    runtime: Arc<Runtime>,
-    run: Run,
-    trials: Vec<Trial>,
-}
-
-impl Suite {
-    fn add<F>(&mut self, sentence: &str, trial: impl FnOnce(Run) -> F + Send + 'static)
-    where
-        F: Future<Output = Outcome> + 'static,
-    {
-        let (runtime, run) = (Arc::clone(&self.runtime), self.run.clone());
-        let trial = move || runtime.block_on(trial(run)).map_err(|error| format!("{error:#}").into());
-        self.trials.push(Trial::test(sentence, trial));
-    }
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     match run(arguments) {
@@ -67,8 +46,7 @@ fn main() -> ExitCode {
 fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     arguments.test_threads = arguments.test_threads.or(Some(AT_ONCE));
     let run = Run::start("disruptive")?;
-    let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
-    let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
+    let mut suite = Suite::new(&run)?;
     // The longest first, so that the others run beside them; this one mostly sleeps.
     patience::add(&mut suite);
     tokens::add(&mut suite);
@@ -83,12 +61,12 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     roots::add(&mut suite);
     settings::add(&mut suite);
     disturbances::add(&mut suite);
-    let during = libtest_mimic::run(&arguments, std::mem::take(&mut suite.trials));
+    let during = suite.play(&arguments);
     afterwards::add(&mut suite, during.num_passed + during.num_failed > 0);
     // It has something to say about any part of the suite.
     arguments.filter = None;
     arguments.skip.clear();
-    let afterwards = libtest_mimic::run(&arguments, std::mem::take(&mut suite.trials));
+    let afterwards = suite.play(&arguments);
     let failed = during.has_failed() || afterwards.has_failed();
     drop(suite);
     run.finish(!failed);

@@ -6,23 +6,26 @@
 #![allow(clippy::indexing_slicing, reason = "an index into a JSON value that is not there gives null")]
 #![allow(clippy::disallowed_methods, reason = "a trial measures how long things take")]
 
-use std::future::Future;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Completion, Trial};
-use testenv::{Run, exit_code};
-use tokio::runtime::Runtime;
+use libtest_mimic::Arguments;
+use testenv::{Run, Suite, exit_code};
 
 mod authorities;
 mod certificates;
+mod check;
+mod cut_over;
 mod istio_csr;
 mod kong_mesh;
 mod open_service_mesh;
+mod openshift;
 mod pages;
 mod pods;
+mod quick_start;
 mod replay;
+mod rotation;
 mod support;
+mod tables;
 mod tanzu;
 mod tetrate;
 
@@ -32,43 +35,6 @@ const AT_ONCE: usize = 3;
 /// A trial's outcome; the text says what was expected and what was found.
 type Outcome = anyhow::Result<()>;
 
-/// Collects trials, so that a file of trials is a list of sentences and functions.
-struct Suite {
-    runtime: Arc<Runtime>,
-    run: Run,
-    trials: Vec<Trial>,
-}
-
-impl Suite {
-    fn add<F>(&mut self, sentence: &str, trial: impl FnOnce(Run) -> F + Send + 'static)
-    where
-        F: Future<Output = Outcome> + 'static,
-    {
-        self.add_unless(None, sentence, trial);
-    }
-
-    /// A trial that is skipped, and says so, where there is a reason.
-    fn add_unless<F>(
-        &mut self,
-        skipped: Option<&'static str>,
-        sentence: &str,
-        trial: impl FnOnce(Run) -> F + Send + 'static,
-    ) where
-        F: Future<Output = Outcome> + 'static,
-    {
-        let (runtime, run) = (Arc::clone(&self.runtime), self.run.clone());
-        let trial = move || {
-            if let Some(reason) = skipped {
-                println!("skipped, because {reason}");
-                return Ok(Completion::ignored_with(reason));
-            }
-            let outcome = runtime.block_on(trial(run));
-            outcome.map(|()| Completion::Completed).map_err(|error| format!("{error:#}").into())
-        };
-        self.trials.push(Trial::ignorable_test(sentence, trial));
-    }
-}
-
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
@@ -77,9 +43,10 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let run = Run::start("guides")?;
-    let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
-    let mut suite = Suite { runtime, run: run.clone(), trials: Vec::new() };
+    let mut suite = Suite::new(&run)?;
     open_service_mesh::add(&mut suite);
+    openshift::add(&mut suite);
+    cut_over::add(&mut suite);
     pages::add(&mut suite);
     istio_csr::add(&mut suite);
     tetrate::add(&mut suite);
@@ -88,7 +55,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     kong_mesh::add(&mut suite);
     pods::add(&mut suite);
     tanzu::add(&mut suite);
-    let done = libtest_mimic::run(arguments, std::mem::take(&mut suite.trials));
+    quick_start::add(&mut suite);
+    rotation::add(&mut suite);
+    tables::add(&mut suite);
+    check::add(&mut suite);
+    let done = suite.play(arguments);
     drop(suite);
     run.finish(!done.has_failed());
     anyhow::ensure!(!done.has_failed(), "{} trials failed", done.num_failed);

@@ -35,7 +35,7 @@ async fn certificates(run: Run) -> Outcome {
     let prints: Vec<_> = shown.lines().filter(|line| line.contains("ingerprint=")).collect();
     ensure!(matches!(prints.as_slice(), [published, made] if published == made), "{shown}");
     let root = std::fs::read_to_string(visit.guide.folder().join("osm-root.crt"))?;
-    let osm = Osm::new(&visit.plane.kube, "osm-system", &IssuerRef::new("VaultMeshIssuer", "osm-ca"));
+    let osm = Osm::new(&visit.plane.kube, "osm-system", &of_values()?);
     for (name, validity, hours) in [("init-cert", "1s", 0), (SIDECAR, "87600h", 87_600), (SERVICE, "24h", 24)] {
         let began = Timestamp::now();
         let made = osm.ask(name, validity, 1).await.with_context(|| format!("{name} for {validity}"))?;
@@ -52,6 +52,13 @@ async fn certificates(run: Run) -> Outcome {
     refused_name(&mut visit, &osm).await?;
     unknown_role(&visit, &osm).await?;
     visit.finished()
+}
+
+/// Whom the values for OSM's chart name.
+fn of_values() -> Result<IssuerRef> {
+    let values: Value = serde_yaml_ng::from_str(include_str!("../../deploy/open-service-mesh/osm-values.yaml"))?;
+    let word = |key: &str| values["osm"]["certmanager"][key].as_str().map(str::to_owned).context(key.to_owned());
+    Ok(IssuerRef { group: word("issuerGroup")?, kind: word("issuerKind")?, name: word("issuerName")? })
 }
 
 /// The certificate ends when it was to; OSM starts within a minute here.

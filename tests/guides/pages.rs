@@ -9,15 +9,24 @@ use crate::{Outcome, Suite};
 
 /// The pages that a trial of this suite follows from beginning to end.
 const FOLLOWED: &[&str] = &[
+    "README.md",
+    "docs/check.md",
+    "docs/conditions.md",
+    "docs/cut-over.md",
+    "docs/install.md",
+    "docs/issuers.md",
     "docs/meshes/certificates.md",
     "docs/meshes/csi-driver-spiffe.md",
     "docs/meshes/csi-driver.md",
     "docs/meshes/kong-mesh.md",
     "docs/meshes/linkerd.md",
     "docs/meshes/open-service-mesh.md",
+    "docs/meshes/openshift.md",
     "docs/meshes/spire.md",
     "docs/meshes/tanzu.md",
     "docs/meshes/tetrate.md",
+    "docs/replicas.md",
+    "docs/rotation.md",
 ];
 
 pub fn add(suite: &mut Suite) {
@@ -26,10 +35,8 @@ pub fn add(suite: &mut Suite) {
 
 async fn every_command(_: Run) -> Outcome {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut pages = vec![project.join("README.md")];
-    collect(&project.join("docs"), &mut pages)?;
     let mut wrong = Vec::new();
-    for page in pages {
+    for page in all()? {
         let name = page.strip_prefix(project)?.display().to_string();
         let text = std::fs::read_to_string(&page).with_context(|| name.clone())?;
         let left = blocks(&text).into_iter().filter(|block| !block.not_run && !FOLLOWED.contains(&name.as_str()));
@@ -37,6 +44,14 @@ async fn every_command(_: Run) -> Outcome {
     }
     ensure!(wrong.is_empty(), "nobody runs these, and they do not say so: {wrong:?}");
     Ok(())
+}
+
+/// The README and every page of docs/.
+pub fn all() -> anyhow::Result<Vec<PathBuf>> {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![project.join("README.md")];
+    collect(&project.join("docs"), &mut pages)?;
+    Ok(pages)
 }
 
 fn collect(folder: &Path, pages: &mut Vec<PathBuf>) -> Outcome {

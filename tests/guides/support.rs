@@ -26,7 +26,12 @@ impl Visit {
 
     /// The same with other peers, and with values for our chart.
     pub async fn with(run: &Run, page: &str, options: Options, set: &[&str]) -> Result<Visit> {
-        let (plane, ours) = cluster(run, options, set).await?;
+        Self::on(ControlPlane::start(run, options).await?, page, set).await
+    }
+
+    /// The same on a control plane that was prepared.
+    pub async fn on(plane: ControlPlane, page: &str, set: &[&str]) -> Result<Visit> {
+        let ours = controller(&plane, set).await?;
         let guide = Guide::open(&plane, page)?;
         Ok(Visit { guide, ours, plane })
     }
@@ -74,8 +79,12 @@ fn undated(text: &str) -> String {
 /// A cluster as it is after the page about installing, with these values for our chart. The controller is to be dropped first.
 pub async fn cluster(run: &Run, options: Options, set: &[&str]) -> Result<(ControlPlane, Controller)> {
     let plane = ControlPlane::start(run, options).await?;
-    let set = set.iter().map(|value| (*value).to_owned()).collect();
-    let ours = ControllerOptions { set, ..ControllerOptions::new(env!("CARGO_BIN_EXE_vault-mesh-issuer")) };
-    let ours = Controller::start(&plane, ours).await?;
+    let ours = controller(&plane, set).await?;
     Ok((plane, ours))
+}
+
+async fn controller(plane: &ControlPlane, set: &[&str]) -> Result<Controller> {
+    let set = set.iter().map(|value| (*value).to_owned()).collect();
+    let options = ControllerOptions { set, ..ControllerOptions::new(env!("CARGO_BIN_EXE_vault-mesh-issuer")) };
+    Controller::start(plane, options).await
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use testenv::{
-    ControlPlane, Controller, ControllerOptions, Created, Csr, Guide, IssuerRef, KeyAndCsr, Options, Request, Run,
+    Bao, BaoOptions, Chain, ControlPlane, Created, Csr, HierarchyOptions, IssuerRef, KeyAndCsr, Options, Request, Run,
     certificate_of, condition, openssl,
 };
 
@@ -28,13 +28,10 @@ async fn cluster(run: &Run, name: &str) -> Result<Visit> {
     let plane = ControlPlane::start(run, Options::default()).await?;
     plane.kube.namespace(NAMESPACE).await?;
     plane.kube.service_account(NAMESPACE, "vault-login").await?;
-    let set =
-        vec![format!("serviceAccounts[0].namespace={NAMESPACE}"), "serviceAccounts[0].name=vault-login".to_owned()];
-    let ours = ControllerOptions { set, ..ControllerOptions::new(env!("CARGO_BIN_EXE_vault-mesh-issuer")) };
-    let ours = Controller::start(&plane, ours).await?;
-    let mut guide = Guide::open(&plane, PAGE)?;
-    guide.set("CLUSTER", name);
-    Ok(Visit { guide, ours, plane })
+    let account = format!("serviceAccounts[0].namespace={NAMESPACE}");
+    let mut visit = Visit::on(plane, PAGE, &[account.as_str(), "serviceAccounts[0].name=vault-login"]).await?;
+    visit.guide.set("CLUSTER", name);
+    Ok(visit)
 }
 
 async fn set_up(visit: &mut Visit) -> Outcome {
@@ -55,6 +52,22 @@ async fn ask(visit: &Visit, name: &str) -> Result<(KeyAndCsr, Created)> {
 async fn workload(visit: &Visit, name: &str, root: &str) -> Result<Issued> {
     let (pair, request) = ask(visit, name).await?;
     issued(&request, &pair.csr_pem, root).await
+}
+
+/// The words with what differs from run to run left blank, as the page has them.
+async fn blanked(visit: &Visit, words: &str, other: &str) -> Result<String> {
+    let mut words = words.to_owned();
+    for file in ["root.pem", other] {
+        let sha256 = fingerprint(visit, file).await?;
+        ensure!(words.contains(&sha256), "{words}");
+        words = words.replace(&sha256, &format!("<SHA-256 of {file}>"));
+    }
+    let mut parts = words.split(", until ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    Ok(parts.fold(first, |text, part| {
+        let rest = part.split_once(')').map_or("", |(_, rest)| rest);
+        format!("{text}, until <its end>){rest}")
+    }))
 }
 
 /// As openssl has it, without its colons.
@@ -107,6 +120,7 @@ async fn tanzu(run: Run) -> Outcome {
     openssl::verify(&in_east.chain, &left(&west, "bundle-west.pem")?).await?;
     openssl::verify(&in_west.chain, &left(&east, "bundle-east.pem")?).await?;
 
+    announced(&run, &mut east).await?;
     futures::future::try_join(on_purpose(&mut east), by_surprise(&mut west)).await?;
     west.guide.follow("Accepting it").await?;
     workload(&west, "after", &left(&west, "new-root.pem")?).await?;
@@ -114,6 +128,31 @@ async fn tanzu(run: Run) -> Outcome {
     // The two have followed different halves of what remains.
     east.guide.follow("Accepting it").await?;
     east.guide.finished()
+}
+
+/// The cluster is not moved to a Vault with another root: that is said before the manifest is applied.
+async fn announced(run: &Run, visit: &mut Visit) -> Outcome {
+    let (kube, bao) = (visit.plane.kube.clone(), Bao::start(run, BaoOptions::default()).await?);
+    let root_name = "Other mesh root".to_owned();
+    let options = HierarchyOptions { root_name, ..HierarchyOptions::new("other", Chain::WithRoot) };
+    let hierarchy = bao.hierarchy("mesh", &options).await?;
+    std::fs::write(visit.guide.folder().join("other-root.pem"), &hierarchy.root_pem)?;
+    bao.lenient_role("mesh", "workloads").await?;
+    bao.sign_policy("mesh", "mesh/sign/workloads").await?;
+    let reviewer = kube.token(NAMESPACE, "vault-reviewer", &[]).await?;
+    bao.kubernetes_login("kubernetes-east", kube.server(), run.authority().pem(), &reviewer).await?;
+    let more = json!({"token_policies": ["mesh"], "audience": "vault://istio-system/mesh"});
+    bao.kubernetes_role("kubernetes-east", "mesh", NAMESPACE, "vault-login", more).await?;
+    visit.guide.program("vault-mesh-issuer", env!("CARGO_BIN_EXE_vault-mesh-issuer"))?;
+    visit.guide.set("OTHER_VAULT_ADDR", bao.address());
+    visit.guide.follow("Before a cluster moves to another Vault").await?;
+    let findings = left(visit, "findings.txt")?;
+    let announced =
+        findings.lines().find_map(|line| line.split_once("unsuited  ")).with_context(|| findings.clone())?.1;
+    ensure!(findings.contains("Vault accepts these credentials"), "{findings}");
+    quotes(PAGE, &blanked(visit, announced, "other-root.pem").await?)?;
+    ensure!(kube.get(ISSUER).await?["spec"]["vault"]["server"] == visit.plane.bao.address(), "it was applied");
+    Ok(())
 }
 
 /// Both roots are trusted before Vault signs below the new one: no request waits.
@@ -140,11 +179,7 @@ async fn by_surprise(visit: &mut Visit) -> Outcome {
     visit.guide.follow("Another root of trust, by surprise").await?;
     let (_, request) = ask(visit, "held").await?;
     let words = said(&visit.plane.kube, ISSUER, "TrustAnchorsChanged").await?;
-    let (old, new) = (fingerprint(visit, "root.pem").await?, fingerprint(visit, "new-root.pem").await?);
-    ensure!(words.contains(&old) && words.contains(&new), "{words}");
-    let ends = words.split_once(", until ").and_then(|(_, rest)| rest.split_once(')')).context("the root's end")?.0;
-    let blanks = [(old.as_str(), "<SHA-256 of root.pem>"), (&new, "<SHA-256 of new-root.pem>"), (ends, "<its end>")];
-    quotes(PAGE, &blanks.iter().fold(words.clone(), |words, (value, blank)| words.replace(value, blank)))?;
+    quotes(PAGE, &blanked(visit, &words, "new-root.pem").await?)?;
     said(&visit.plane.kube, &request.path, "Pending").await?;
     ensure!(visit.plane.kube.get(BUNDLE).await? == before, "the bundle has changed");
     Ok(())

@@ -124,7 +124,7 @@ async fn installed(run: &Run) -> Result<Visit> {
 
 /// What the reader's values say.
 async fn options(visit: &Visit) -> Result<IstioCsrOptions> {
-    IstioCsrOptions::of_values(&visit.plane.kube, &saved(visit, "deploy/istio-csr/values.yaml")?).await
+    IstioCsrOptions::of_values(&visit.plane.kube, "cert-manager", &saved(visit, "deploy/istio-csr/values.yaml")?).await
 }
 
 fn saved(visit: &Visit, file: &str) -> Result<String> {

@@ -28,16 +28,17 @@ pub fn add(suite: &mut Suite) {
 }
 
 /// The ServiceAccounts whose tokens the controller may request in this suite: namespace and name. One of them does not exist.
-pub const ACCOUNTS: [(&str, &str); 7] = [
+pub const ACCOUNTS: [(&str, &str); 8] = [
     ("login-kubernetes", "mesh-login"),
     ("login-kubernetes-no", "mesh-login"),
     ("login-jwt", "mesh-login"),
     ("login-jwt-no", "mesh-login"),
     ("login-accounts", "missing"),
     ("login-accepted", "mesh-login"),
+    ("migrate-service-account", "mesh-login"),
     ("vault-mesh-issuer", "mesh-login"),
 ];
-const ACCOUNT: &str = "mesh-login";
+pub const ACCOUNT: &str = "mesh-login";
 
 /// Before the chart is installed: a Role needs its namespace.
 pub async fn prepare(kube: &Kube) -> Result<Vec<String>> {
@@ -120,7 +121,7 @@ async fn role_id_from_secret(shared: Arc<Shared>) -> Outcome {
 }
 
 /// Mounts the kubernetes method; its reviewer may ask the API server for reviews.
-async fn mount_kubernetes(corner: &Corner, mount: &str) -> Result<()> {
+pub async fn mount_kubernetes(corner: &Corner, mount: &str) -> Result<()> {
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
         "metadata": {"name": format!("{}-reviewer", corner.name)},
@@ -343,7 +344,7 @@ async fn unusable_accounts(shared: Arc<Shared>) -> Outcome {
 }
 
 /// A key pair in a Secret as cert-manager would write it.
-async fn store_pair(corner: &Corner, secret: &str, pair: &Identity) -> Result<()> {
+pub async fn store_pair(corner: &Corner, secret: &str, pair: &Identity) -> Result<()> {
     let data = [("tls.crt", pair.certificate_pem.as_str()), ("tls.key", pair.key_pem.as_str())];
     let secrets = corner.shared.run.secrets();
     // However a key is wrapped, a line of it would show.
@@ -352,7 +353,7 @@ async fn store_pair(corner: &Corner, secret: &str, pair: &Identity) -> Result<()
 }
 
 /// A key pair of the run's CA.
-fn pair(corner: &Corner, name: &str) -> Result<Identity> {
+pub fn pair(corner: &Corner, name: &str) -> Result<Identity> {
     let folder = corner.shared.run.new_folder("client")?;
     corner.shared.run.authority().identity(&folder, name, &[])
 }

@@ -23,11 +23,13 @@ mod brake;
 mod built_in;
 mod chains;
 mod chart;
+mod check;
 mod counting;
 mod faults;
 mod issuing;
 mod logins;
 mod midflight;
+mod migrate;
 mod names;
 mod publishing;
 mod recipes;
@@ -58,6 +60,7 @@ const TOPICS: &[(&str, Topic)] = &[
     ("faults", faults::add),
     ("admission", admission::add),
     ("chart", chart::add),
+    ("check", check::add),
     ("issuing", issuing::add),
     ("logins", logins::add),
     ("authorities", authorities::add),
@@ -78,6 +81,7 @@ const TOPICS: &[(&str, Topic)] = &[
     ("wrong_answers", wrong_answers::add),
     ("chains", chains::add),
     ("built_in", built_in::add),
+    ("migrate", migrate::add),
     ("secrets", secrets::add),
     ("names", names::add),
     ("brake", brake::add),

@@ -110,6 +110,11 @@ impl Guide {
         Ok(Guide { page: page.to_owned(), blocks: blocks(&text), folder, environment, followed: Vec::new() })
     }
 
+    /// Puts another program into the reader's path.
+    pub fn program(&self, name: &str, path: &str) -> Result<()> {
+        std::os::unix::fs::symlink(path, self.folder.join("bin").join(name)).with_context(|| format!("linking {name}"))
+    }
+
     /// Sets a variable for the commands to come: what a reader fills in.
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());

@@ -136,7 +136,7 @@ impl Task {
 
     /// One read, and one watch for as long as it lasts.
     async fn round(&self, may_watch: bool) -> End {
-        let known = match self.get().await {
+        let known = match read(&self.client, &self.object).await {
             Ok(read) => read,
             Err(problem) => return End::Failed(problem),
         };
@@ -150,24 +150,6 @@ impl Task {
         match self.watches.try_acquire() {
             Ok(place) => self.watch(&known, place).await,
             Err(_) => End::Poll,
-        }
-    }
-
-    async fn get(&self) -> Result<Delivered, String> {
-        let request = Request::new(collection(&self.object)).get(&self.object.name, &Default::default());
-        let request = request.map_err(|_| "the request cannot be built".to_owned())?;
-        // As text: kube logs an answer that it cannot parse itself, and this one may be a Secret.
-        let answer = timeout(TIMEOUT, self.client.request_text(request))
-            .await
-            .map_err(|_| "no answer within 15 s".to_owned())?;
-        match answer.map_err(ReadError::from) {
-            Ok(text) => {
-                let read: Slim = serde_json::from_str(&text).map_err(|_| "the answer is no such object".to_owned())?;
-                Ok(Delivered::Data(read.data(self.object.kind)))
-            }
-            Err(ReadError::Forbidden) => Ok(Delivered::Forbidden),
-            Err(ReadError::Missing) => Ok(Delivered::Missing),
-            Err(ReadError::Other(problem)) => Err(problem),
         }
     }
 
@@ -205,7 +187,7 @@ impl Task {
                 }
                 Ok(Ok(None)) => return End::Closed,
                 Ok(Err(error)) => return ended(error),
-                Err(_) if wait == OPENING => match self.get().await {
+                Err(_) if wait == OPENING => match read(&self.client, &self.object).await {
                     Ok(Delivered::Forbidden) => return End::Forbidden,
                     Ok(read) => {
                         (self.deliver)(read);
@@ -216,6 +198,24 @@ impl Task {
                 Err(_) => return End::Closed,
             }
         }
+    }
+}
+
+/// One read of an object; an error says why it gave nothing.
+pub async fn read(client: &Client, object: &ObjectKey) -> Result<Delivered, String> {
+    let request = Request::new(collection(object)).get(&object.name, &Default::default());
+    let request = request.map_err(|_| "the request cannot be built".to_owned())?;
+    // As text: kube logs an answer that it cannot parse itself, and this one may be a Secret.
+    let answer =
+        timeout(TIMEOUT, client.request_text(request)).await.map_err(|_| "no answer within 15 s".to_owned())?;
+    match answer.map_err(ReadError::from) {
+        Ok(text) => {
+            let read: Slim = serde_json::from_str(&text).map_err(|_| "the answer is no such object".to_owned())?;
+            Ok(Delivered::Data(read.data(object.kind)))
+        }
+        Err(ReadError::Forbidden) => Ok(Delivered::Forbidden),
+        Err(ReadError::Missing) => Ok(Delivered::Missing),
+        Err(ReadError::Other(problem)) => Err(problem),
     }
 }
 

@@ -8,16 +8,16 @@ use crate::cli::RunArgs;
 use crate::lease::{Candidate, Leadership, Lost};
 
 /// SIGTERM and SIGINT.
-pub(super) struct Signals(Signal, Signal);
+pub(in crate::commands) struct Signals(Signal, Signal);
 
 impl Signals {
-    pub(super) fn listen() -> anyhow::Result<Self> {
+    pub(in crate::commands) fn listen() -> anyhow::Result<Self> {
         let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         Ok(Self(terminate, signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?))
     }
 
     /// One of them has come.
-    pub(super) async fn come(&mut self) {
+    pub(in crate::commands) async fn come(&mut self) {
         tokio::select! {
             _ = self.0.recv() => {}
             _ = self.1.recv() => {}
@@ -58,7 +58,7 @@ impl Seat {
 }
 
 /// What a flag names, or the namespace of the pod that we run in, where every container finds it.
-pub(super) fn namespace(named: Option<&str>, flag: &str) -> anyhow::Result<String> {
+pub(in crate::commands) fn namespace(named: Option<&str>, flag: &str) -> anyhow::Result<String> {
     let own = || Config::incluster().ok().map(|config| config.default_namespace);
     let namespace = named.map(str::to_owned).filter(|name| !name.is_empty()).or_else(own);
     let namespace = namespace.filter(|name| !name.is_empty());

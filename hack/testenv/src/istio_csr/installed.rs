@@ -44,14 +44,17 @@ impl IstioCsrOptions {
         }
     }
 
-    /// As a file of values for its chart has them: what such a file says about the issuer, about where requests are made, and
-    /// which key of which Secret or ConfigMap in its namespace is the root file.
-    pub async fn of_values(admin: &Kube, values: &str) -> Result<IstioCsrOptions> {
+    /// As a file of values for its chart has them in this namespace: what such a file says about the issuer, about where requests
+    /// are made and how long certificates may live, and which key of which Secret or ConfigMap there is the root file.
+    pub async fn of_values(admin: &Kube, namespace: &str, values: &str) -> Result<IstioCsrOptions> {
         let values: Value = serde_yaml_ng::from_str(values).context("reading the values")?;
         let issuer = &values["app"]["certmanager"]["issuer"];
         let text = |key: &str| issuer[key].as_str().map(str::to_owned).with_context(|| format!("no issuer.{key}"));
         let issuer = IssuerRef { group: text("group")?, kind: text("kind")?, name: text("name")? };
-        let mut options = IstioCsrOptions::new(&issuer);
+        let mut options = IstioCsrOptions { namespace: namespace.into(), ..IstioCsrOptions::new(&issuer) };
+        if let Some(longest) = values["app"]["server"]["maxCertificateDuration"].as_str() {
+            options.longest = longest.parse::<jiff::SignedDuration>().context("maxCertificateDuration")?.unsigned_abs();
+        }
         if let Some(namespace) = values["app"]["certmanager"]["namespace"].as_str() {
             namespace.clone_into(&mut options.requests_in);
         }
