@@ -56,7 +56,7 @@ pub struct Serving {
 impl IstioCsr {
     /// Installs its ServiceAccount and rights as `admin`, and waits until it could serve: at most `within`.
     pub async fn start(admin: &Kube, options: IstioCsrOptions, within: Duration) -> Result<(IstioCsr, Serving)> {
-        let kube = options.install(admin).await?;
+        let kube = options.install(admin).await?.patient();
         let issuer = Arc::new(RwLock::new(options.issuer.clone()));
         let watching = options.runtime_config.clone().map(|name| {
             let path =

@@ -21,7 +21,12 @@ pub struct Kube {
     token: String,
     client: reqwest::Client,
     headers: Vec<(&'static str, String)>,
+    patient: bool,
 }
+
+/// How often a patient client asks again, and after which pause: as client-go does where the API server says "1 second".
+const ASKED_AGAIN: usize = 10;
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Kube {
     pub(crate) fn new(run: &Run, folder: &Path, server: &str, token: &str) -> Result<Kube> {
@@ -32,6 +37,7 @@ impl Kube {
             token: token.to_owned(),
             client: run.authority().client()?,
             headers: Vec::new(),
+            patient: false,
         })
     }
 
@@ -69,8 +75,28 @@ impl Kube {
         self.as_user(&format!("system:serviceaccount:{namespace}:{name}"), &groups)
     }
 
+    /// The same client, which asks again when the API server has too much to do (429), as those made with client-go do.
+    pub(crate) fn patient(&self) -> Kube {
+        Kube { patient: true, ..self.clone() }
+    }
+
     /// Sends anything and hands back whatever is answered, refusals included.
     pub async fn send(&self, method: &str, path: &str, content_type: &str, body: Option<&Value>) -> Result<Answer> {
+        for _ in 0..self.more_tries() {
+            let answer = self.send_once(method, path, content_type, body).await?;
+            if answer.status != 429 {
+                return Ok(answer);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.send_once(method, path, content_type, body).await
+    }
+
+    fn more_tries(&self) -> usize {
+        if self.patient { ASKED_AGAIN } else { 0 }
+    }
+
+    async fn send_once(&self, method: &str, path: &str, content_type: &str, body: Option<&Value>) -> Result<Answer> {
         let method = reqwest::Method::from_bytes(method.as_bytes()).context("an HTTP method")?;
         let mut request = self
             .client
@@ -88,9 +114,16 @@ impl Kube {
 
     /// A GET whose answer is read while it comes in, however long that takes: a watch.
     pub(crate) async fn open(&self, path: &str) -> Result<reqwest::Response> {
-        let request = self.client.get(format!("{}{path}", self.server)).bearer_auth(&self.token);
-        let answer = request.send().await.with_context(|| format!("asking the API server for {path}"))?;
-        answer.error_for_status().with_context(|| format!("watching {path}"))
+        let mut more_tries = self.more_tries();
+        loop {
+            let request = self.client.get(format!("{}{path}", self.server)).bearer_auth(&self.token);
+            let answer = request.send().await.with_context(|| format!("asking the API server for {path}"))?;
+            if answer.status() != 429 || more_tries == 0 {
+                return answer.error_for_status().with_context(|| format!("watching {path}"));
+            }
+            more_tries -= 1;
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// GET; a refusal is an error.
