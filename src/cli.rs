@@ -40,7 +40,8 @@ pub enum Command {
     /// Turn cert-manager's built-in Vault issuers into ours, as YAML on standard output.
     ///
     /// Standard error says of each what to look at. Issuers of other sorts are named and skipped. The exit code is 0, or 1 when
-    /// something could not be read or migrated (everything else is printed all the same), or 2 for a wrong command line.
+    /// something was not migrated (the rest is printed all the same) or a file could not be read (nothing is), or 2 for a wrong
+    /// command line.
     Migrate(MigrateArgs),
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::GROUP;
 use super::config::{IssuerConfig, ReferencedKind, SpecError};
 use super::key::{IssuerKey, IssuerKind};
-use super::manifest::strays;
+use super::manifest::{misshapen, strays};
 use super::spec::{IssuerSpec, ServiceAccountRefSpec, VaultMeshIssuer};
 use super::vault_path::SignVerb;
 
@@ -188,7 +188,7 @@ pub fn convert(manifest: &Value) -> Result<Converted, ConvertError> {
     if let Some(vault) = written.get_mut("vault").and_then(Value::as_object_mut) {
         as_it_is_read(vault, &mut points);
     }
-    let shape = |error: serde_json::Error| SpecError::new("spec.vault", error.to_string());
+    let shape = |error: serde_json::Error| misshapen("spec.vault", &error);
     let parsed: IssuerSpec = serde_json::from_value(written.clone()).map_err(shape)?;
     let config = IssuerConfig::parse(&parsed)?;
     let ours = serde_json::to_value(&parsed).map_err(shape)?;
@@ -280,6 +280,7 @@ fn carried_metadata(
                     carried.insert(field.clone(), kept.into());
                 }
             }
+            (_, Value::Null) => {}
             (server, _) if OF_THE_API_SERVER.contains(&server) => {}
             _ => unknown.push(format!("metadata.{field}")),
         }

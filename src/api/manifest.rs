@@ -52,8 +52,7 @@ fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
 
 /// The spec as its type has it. A field that the type does not know is refused, as kubectl does: it would be dropped in silence.
 fn spec(written: &Value) -> Result<IssuerSpec, SpecError> {
-    let parsed: IssuerSpec =
-        serde_json::from_value(written.clone()).map_err(|error| SpecError::new("spec", error.to_string()))?;
+    let parsed: IssuerSpec = serde_json::from_value(written.clone()).map_err(|error| misshapen("spec", &error))?;
     let known = serde_json::to_value(&parsed).unwrap_or_default();
     match strays(written, &known, "spec").into_iter().next() {
         Some(field) => {
@@ -62,6 +61,20 @@ fn spec(written: &Value) -> Result<IssuerSpec, SpecError> {
         }
         None => Ok(parsed),
     }
+}
+
+/// What the parser says, without the value that it stumbled over: somebody may have written a secret where its name belongs.
+pub(super) fn misshapen(field: &str, error: &serde_json::Error) -> SpecError {
+    let text = error.to_string();
+    let problem = match text.rsplit_once(", expected ") {
+        _ if text.starts_with("missing field") => text,
+        Some((_, expected)) => format!("a value has the wrong form, expected {expected}"),
+        None => "a value has the wrong form".to_owned(),
+    };
+    SpecError::new(
+        field,
+        format!("{problem}; `kubectl explain vaultmeshissuer.spec --recursive` shows the form of each"),
+    )
 }
 
 /// The fields of `written` that are not in `known`, each with its path below `field`. A null says as much as nothing.
@@ -150,5 +163,22 @@ mod tests {
             spec,
             "spec.vault.path: ends in issue/<role>: that endpoint makes a key of its own. Write sign/<role> instead",
         );
+    }
+
+    #[test]
+    fn a_secret_in_the_place_of_its_name_is_not_repeated() {
+        for auth in [
+            json!({"tokenSecretRef": "hvs.secret, expected nothing"}),
+            json!({"appRole": {"roleId": "role", "secretRef": "hvs.secret"}}),
+            json!({"tokenSecretRef": {"name": ["hvs.secret"]}}),
+        ] {
+            let mut spec = good();
+            spec["vault"]["auth"] = auth;
+            let error = Manifest::read(object(spec), "mesh").expect("an issuer").config.expect_err("no such form");
+            let said = error.to_string();
+            assert!(!said.contains("hvs") && said.contains("expected"), "{said}");
+        }
+        let error = Manifest::read(object(json!({})), "mesh").expect("an issuer").config.expect_err("no vault");
+        assert!(error.to_string().contains("missing field `vault`"), "{error}");
     }
 }

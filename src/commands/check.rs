@@ -11,9 +11,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 
-use self::cluster::Cluster;
+use self::cluster::{Cluster, Recorded};
 use self::input::{Entry, Given, Objects};
 use self::report::Report;
 use super::run::seat::{Signals, namespace};
@@ -40,7 +40,6 @@ const LAST_REVOCATIONS: Duration = Duration::from_secs(10);
 /// # Errors
 /// Something could not be read, so that not every issuer was looked at.
 pub async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
-    let mut asked_to_end = Signals::listen()?;
     let cluster = Cluster::find().await?;
     let namespace = args.namespace.clone().unwrap_or_else(|| cluster.namespace().to_owned());
     let Given { issuers, objects } = match args.files.as_slice() {
@@ -51,18 +50,40 @@ pub async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
         files => input::read(files, &namespace)?,
     };
     ensure!(!issuers.is_empty(), "there is no issuer to check");
+    // From here on there may be tokens to revoke.
+    let mut asked_to_end = Signals::listen()?;
     let visit = Visit { common: cluster.common(), metrics: Metrics::new(), cluster, objects, args };
     let all = futures::stream::iter(&issuers).map(|entry| visit.examine(entry));
-    let reports: anyhow::Result<Vec<Report>> = tokio::select! {
-        reports = all.buffered(AT_ONCE).try_collect() => reports,
+    let examined: anyhow::Result<Vec<anyhow::Result<Report>>> = tokio::select! {
+        examined = all.buffered(AT_ONCE).collect() => Ok(examined),
         () = asked_to_end.come() => Err(anyhow::anyhow!("interrupted")),
     };
     // By now every session is over, and the end of its token under way.
-    visit.common.revocations.finish(LAST_REVOCATIONS).await;
-    let reports = reports?;
-    let text = report::printed(&reports, visit.args.output)?;
-    std::io::stdout().write_all(text.as_bytes()).context("cannot print what was found")?;
-    Ok(if reports.iter().all(|report| report.ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let left = visit.common.revocations.finish(LAST_REVOCATIONS).await;
+    if left > 0 {
+        complain(&format!("warning: {left} tokens could not be revoked; they end with their leases"))?;
+    }
+    let (mut reports, mut unread) = (Vec::new(), Vec::new());
+    for outcome in examined? {
+        match outcome {
+            Ok(report) => reports.push(report),
+            Err(error) => unread.push(error),
+        }
+    }
+    if !reports.is_empty() {
+        let text = report::printed(&reports, visit.args.output)?;
+        std::io::stdout().write_all(text.as_bytes()).context("cannot print what was found")?;
+    }
+    unread.iter().try_for_each(|error| complain(&format!("error: {error:#}")))?;
+    Ok(match (unread.is_empty(), reports.iter().all(|report| report.ok)) {
+        (false, _) => ExitCode::from(2),
+        (true, true) => ExitCode::SUCCESS,
+        (true, false) => ExitCode::FAILURE,
+    })
+}
+
+fn complain(words: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stderr(), "{words}").context("cannot print what went wrong")
 }
 
 /// One run of the command.
@@ -102,8 +123,9 @@ impl Visit {
         };
         let observation = signer.check(Probe::Ask).await;
         let recorded = self.cluster.recorded(entry).await;
-        let (status, generation) = recorded.as_ref().ok().cloned().unwrap_or_default();
-        let record = Record::of(status.as_ref(), generation, manifest.accepted.as_deref());
+        let Recorded { status, generation, accepted } = recorded.as_ref().ok().cloned().unwrap_or_default();
+        let accepted = manifest.accepted.clone().or(accepted);
+        let record = Record::of(status.as_ref(), generation, accepted.as_deref());
         let trust = Trust { configured: configured.as_ref(), known: None, signing: None, record: &record };
         let now = clock::now();
         let mut diagnosis = diagnose(&observation, trust, config, now);
@@ -111,6 +133,7 @@ impl Visit {
             diagnosis.refuse_anchors(fault);
         }
         let mut found = vec![Line::usable()];
+        found.extend(entry.dropped.iter().cloned());
         found.extend(lines(&diagnosis, config, observation.ends, now));
         let handed_out = status.and_then(|status| status.trust_anchors).unwrap_or_default();
         found.extend(match recorded {

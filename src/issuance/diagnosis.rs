@@ -171,7 +171,7 @@ pub fn diagnose(observation: &Observation, trust: Trust<'_>, config: &IssuerConf
     };
     let (anchors, rooted) = match anchors(&observation.mount, trust, mount, now) {
         Ok(anchors) => {
-            let standing = elsewhere(observation, signing.as_ref(), &anchors, mount);
+            let standing = elsewhere(observation, signing.as_ref(), &anchors, trust.record, mount);
             (Some(anchors), standing.map_or(Standing::Right, Standing::Unsuited))
         }
         Err(error) => (None, Standing::Wrong(error)),
@@ -216,10 +216,20 @@ fn anchors(mount_fact: &Fact<Shown>, trust: Trust<'_>, mount: &str, now: Timesta
 
 /// A CA that does not lead to the anchors in force. It keeps no issuer from being Ready: a role may sign with another CA than the
 /// one that its mount shows, and each answer is looked at.
-fn elsewhere(seen: &Observation, signing: Option<&Certificate>, anchors: &Anchors, mount: &str) -> Option<Advice> {
+fn elsewhere(
+    seen: &Observation,
+    signing: Option<&Certificate>,
+    anchors: &Anchors,
+    record: &Record,
+    mount: &str,
+) -> Option<Advice> {
     let (Fact::Yes(shown), Some(signing)) = (&seen.mount, signing) else { return None };
     let of_role = |options: &RoleOptions| options.issuer_ref.as_ref().is_some_and(|it| it != "default");
-    let has_another = !shown.named && matches!(&seen.role, Fact::Yes(options) if of_role(options));
+    // Who may not read the role sees by the last signature that another CA than the mount's own signs.
+    let signed = |sha256: &String| shown.certificates.iter().all(|shown| shown.sha256() != sha256.as_str());
+    let has_another = !shown.named
+        && (matches!(&seen.role, Fact::Yes(options) if of_role(options))
+            || record.signing.as_ref().is_some_and(signed));
     if has_another || anchors.certificates().contains(signing) {
         return None;
     }

@@ -169,6 +169,41 @@ async fn sha256(pem: &str) -> Result<String> {
     Ok(printed.trim().rsplit('=').next().unwrap_or_default().replace(':', "").to_lowercase())
 }
 
+/// A path, and the check, the result and the words of the one thing that is wrong with it.
+const WRONG_AT_VAULT: &[(&str, &str, &str, [&str; 2])] = &[
+    (
+        "check-nowhere/sign/mesh",
+        "signing path",
+        "wrong",
+        ["No secrets engine is mounted there", "check-nowhere/sign/mesh"],
+    ),
+    (
+        "check-vault-pki/sign/nobody",
+        "signing path",
+        "wrong",
+        ["The mount has no such role", "check-vault-pki/sign/nobody"],
+    ),
+    (
+        "check-vault-pki/issue/mesh",
+        "spec",
+        "wrong",
+        ["spec.vault.path: ends in issue/<role>", "Write sign/<role> instead"],
+    ),
+    (
+        "check-vault-pki/sign-verbatim/mesh",
+        "signing path",
+        "wrong",
+        ["Vault answered 403 at check-vault-pki/sign-verbatim/mesh", "no `update` on this path"],
+    ),
+    (
+        "check-vault-pki/sign/with-cn",
+        "role",
+        "unsuited",
+        ["check-vault-pki/roles/with-cn: require_cn=true", "set require_cn=false"],
+    ),
+    ("check-vault-pki/sign/rsa", "role", "unsuited", ["check-vault-pki/roles/rsa: key_type=rsa", "set key_type=any"]),
+];
+
 async fn wrong_at_vault(shared: Arc<Shared>) -> Outcome {
     let corner = corner(&shared, "check-vault").await?;
     let mount = corner.recipe.mount().to_owned();
@@ -184,46 +219,9 @@ async fn wrong_at_vault(shared: Arc<Shared>) -> Outcome {
     corner.bao().pki_role(&mount, "with-cn", role(json!({"require_cn": true}))).await?;
     corner.bao().pki_role(&mount, "rsa", role(json!({"key_type": "rsa"}))).await?;
     let issuer = issuer(&corner).await?;
-    for (path, check, result, words) in [
-        (
-            "check-nowhere/sign/mesh",
-            "signing path",
-            "wrong",
-            ["No secrets engine is mounted there", "check-nowhere/sign/mesh"],
-        ),
-        (
-            "check-vault-pki/sign/nobody",
-            "signing path",
-            "wrong",
-            ["The mount has no such role", "check-vault-pki/sign/nobody"],
-        ),
-        (
-            "check-vault-pki/issue/mesh",
-            "spec",
-            "wrong",
-            ["spec.vault.path: ends in issue/<role>", "Write sign/<role> instead"],
-        ),
-        (
-            "check-vault-pki/sign-verbatim/mesh",
-            "signing path",
-            "wrong",
-            ["Vault answered 403 at check-vault-pki/sign-verbatim/mesh", "no `update` on this path"],
-        ),
-        (
-            "check-vault-pki/sign/with-cn",
-            "role",
-            "unsuited",
-            ["check-vault-pki/roles/with-cn: require_cn=true", "set require_cn=false"],
-        ),
-        (
-            "check-vault-pki/sign/rsa",
-            "role",
-            "unsuited",
-            ["check-vault-pki/roles/rsa: key_type=rsa", "set key_type=any"],
-        ),
-    ] {
-        let said = checked(&corner, &issuer.clone().set("vault/path", path.into())).await?;
-        said.says(check, result, &words).with_context(|| path)?;
+    for (path, check, result, words) in WRONG_AT_VAULT {
+        let said = checked(&corner, &issuer.clone().set("vault/path", (*path).into())).await?;
+        said.says(check, result, words).with_context(|| path)?;
     }
     // To a login that may use nothing else, a misspelt mount looks like a policy without `update`.
     let said = checked(&corner, &issuer.clone().set("vault/path", "check-elsewhere/sign/mesh".into())).await?;
@@ -313,6 +311,7 @@ async fn without_cluster(shared: Arc<Shared>) -> Outcome {
             "names Secret check-offline/vault-approle, which none of the given files holds: no cluster found",
         ),
         (&["-"], "a: [", "standard input"),
+        (&["-"], "{\"apiVersion\": \"vaultmesh.io/v1alpha1\", \"kind\": \"VaultMeshIsuer\"}", "this is none of them"),
         (&["-"], "{\"apiVersion\": \"v1\", \"kind\": \"Pod\"}", "there is no issuer to check"),
         (&["/nowhere/x.yaml"], "", "cannot read /nowhere/x.yaml"),
         (&[], "", "no cluster found"),
@@ -332,6 +331,10 @@ async fn built_in(shared: Arc<Shared>) -> Outcome {
     theirs["kind"] = "Issuer".into();
     let well = said(&corner, command(&corner, &["-"])?, &theirs.to_string()).await?;
     well.is_well()?;
+    theirs["spec"]["vault"]["serverNam"] = "vault".into();
+    let misspelt = said(&corner, command(&corner, &["-"])?, &theirs.to_string()).await?;
+    misspelt.is_well()?;
+    ensure!(misspelt.found().iter().any(|it| it.1 == "hint" && it.2.contains("spec.vault.serverNam")), "{misspelt}");
     theirs["spec"]["vault"]["path"] = "check-built-in-pki/sign/nobody".into();
     let wrong = said(&corner, command(&corner, &["-"])?, &theirs.to_string()).await?;
     wrong.says("signing path", "wrong", &["The mount has no such role"])
@@ -378,6 +381,11 @@ async fn in_the_cluster(shared: Arc<Shared>) -> Outcome {
     let other = corner.issuer_without_secret().object().to_string().replace("check-cluster\"", "default\"");
     let closed = said(&corner, run(&["-"])?, &other).await?;
     ensure!(closed.code == Some(2) && closed.err.contains("you may not get Secret default/late"), "{closed}");
+    // What can be looked at is looked at all the same.
+    let both = format!("{other}\n---\n{}", corner.issuer().object());
+    let partly = said(&corner, run(&["-"])?, &both).await?;
+    ensure!(partly.code == Some(2) && partly.err.contains("you may not get Secret default/late"), "{partly}");
+    ensure!(partly.out.ends_with("1 issuer checked, nothing wrong\n"), "{partly}");
     Ok(())
 }
 
@@ -391,7 +399,7 @@ async fn beside(corner: &Corner) -> Result<Recipe> {
 async fn announced(shared: Arc<Shared>) -> Outcome {
     let corner = corner(&shared, "check-change").await?;
     let other = beside(&corner).await?;
-    corner.ready_issuer().await?;
+    let issuing = corner.ready_issuer().await?;
     corner.issued(&corner.ask("web").await?).await?;
     let (old, new) = (sha256(corner.recipe.root_pem()).await?, sha256(other.root_pem()).await?);
     checked(&corner, &corner.issuer()).await?.is_well()?;
@@ -422,7 +430,10 @@ async fn announced(shared: Arc<Shared>) -> Outcome {
     let said = self::said(&corner, command(&corner, &["-"])?, &accepted.to_string()).await?;
     said.is_well()?;
     ensure!(said.found().iter().any(|it| it.1 == "hint" && it.2.ends_with("accepts it")), "{said}");
-    Ok(())
+
+    // Said by `kubectl annotate`, which an apply of the file leaves as it is.
+    issuing.patch(&json!({"metadata": {"annotations": {"vaultmesh.io/accept-anchors": new}}})).await?;
+    checked(&corner, &replaced).await?.is_well()
 }
 
 async fn service_account(shared: Arc<Shared>) -> Outcome {

@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::input::Entry;
 use crate::api::key::is_object_name;
 use crate::api::material::Delivered;
+use crate::api::spec::IssuerSpec;
 use crate::api::status::IssuerStatus;
-use crate::api::{GROUP, IssuerKey, IssuerKind, Manifest, ObjectKey};
+use crate::api::{ACCEPT_ANCHORS, GROUP, IssuerKey, IssuerKind, Manifest, ObjectKey};
 use crate::cluster::client::{client, cluster_config};
 use crate::cluster::objects;
 use crate::cluster::references::read_once;
@@ -19,6 +20,17 @@ use crate::vault::{Common, PublicRoots, Revocations};
 
 /// The only version of our API.
 const VERSION: &str = "v1alpha1";
+
+/// What the cluster has of an issuer.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Recorded {
+    /// What the controller has written.
+    pub(super) status: Option<IssuerStatus>,
+    /// Which generation of the spec the manifest is.
+    pub(super) generation: Option<i64>,
+    /// What the annotation says about anchors.
+    pub(super) accepted: Option<String>,
+}
 
 /// A cluster, or why there is none.
 pub(super) struct Cluster {
@@ -35,7 +47,10 @@ impl Cluster {
             Ok(config) => (config, None),
             // Where the API server would be inside of a cluster. Nothing is read from there, and a login that needs its tokens
             // says that it does not answer.
-            Err(error) => (Config::new(Uri::from_static("https://kubernetes.default.svc")), Some(error.to_string())),
+            Err(error) => {
+                let why = format!("{:#}", anyhow::Error::from(error));
+                (Config::new(Uri::from_static("https://kubernetes.default.svc")), Some(why))
+            }
         };
         let client = client(config.clone(), &Leadership::sole())?;
         let namespace = config.default_namespace.clone();
@@ -83,7 +98,11 @@ impl Cluster {
                     object.insert("apiVersion".to_owned(), format!("{GROUP}/{VERSION}").into());
                     object.insert("kind".to_owned(), kind.name().into());
                 }
-                found.extend(Manifest::read(item, "").map(|manifest| Entry { file: None, manifest }));
+                found.extend(Manifest::read(item, "").map(|manifest| Entry {
+                    file: None,
+                    manifest,
+                    dropped: Vec::new(),
+                }));
             }
         }
         Ok(found)
@@ -98,19 +117,26 @@ impl Cluster {
         }
     }
 
-    /// What the controller has written to the issuer of this name, and which generation of its spec this manifest is, if it is one
-    /// that the controller has seen. An error says why that is not known.
-    pub(super) async fn recorded(&self, entry: &Entry) -> Result<(Option<IssuerStatus>, Option<i64>), String> {
+    /// What stands at the issuer of this name, if it is one that the controller has seen. An error says why that is not known.
+    pub(super) async fn recorded(&self, entry: &Entry) -> Result<Recorded, String> {
         let manifest = &entry.manifest;
         let applied = match entry.file {
             None => Some(manifest.object.clone()),
             Some(_) => self.applied(&manifest.key).await?,
         };
-        let Some(applied) = applied else { return Ok((None, None)) };
+        let Some(applied) = applied else { return Ok(Recorded::default()) };
+        let spec = |object: &Value| serde_json::from_value::<IssuerSpec>(object.get("spec")?.clone()).ok();
         let generation = applied.pointer("/metadata/generation").and_then(Value::as_i64);
-        let generation = generation.filter(|_| applied.get("spec") == manifest.object.get("spec"));
+        let generation = generation.filter(|_| spec(&applied) == spec(&manifest.object));
         let status = applied.get("status").map(|status| serde_json::from_value(status.clone()));
-        Ok((status.transpose().map_err(|_| "its status cannot be read".to_owned())?, generation))
+        let mut status: Option<IssuerStatus> =
+            status.transpose().map_err(|_| "its status cannot be read".to_owned())?;
+        if let Some(status) = status.as_mut().filter(|_| generation.is_none()) {
+            // Of the CA that signed for another spec.
+            status.signing_certificate = None;
+        }
+        let accepted = applied.pointer("/metadata/annotations").and_then(|all| all.get(ACCEPT_ANCHORS)?.as_str());
+        Ok(Recorded { status, generation, accepted: accepted.map(str::to_owned) })
     }
 
     async fn applied(&self, key: &IssuerKey) -> Result<Option<Value>, String> {

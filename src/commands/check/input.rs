@@ -4,15 +4,18 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Resource as _;
 use serde_json::Value;
 
-use crate::api::built_in::{ConvertError, Converted, convert};
+use crate::api::built_in::{ConvertError, Converted, Point, convert};
 use crate::api::config::ReferencedKind;
 use crate::api::material::{Data, Delivered};
-use crate::api::{Manifest, ObjectKey};
+use crate::api::{GROUP, Manifest, ObjectKey, VaultMeshIssuer};
 use crate::commands::manifests::{self, Document};
+use crate::issuance::diagnosis::Subject;
+use crate::issuance::findings::{Grade, Line};
 
 /// Secrets and ConfigMaps by name.
 pub(super) type Objects = BTreeMap<ObjectKey, Delivered>;
@@ -24,6 +27,8 @@ pub(super) struct Entry {
     pub(super) file: Option<String>,
     /// The issuer, or what cert-manager's becomes.
     pub(super) manifest: Manifest,
+    /// What of cert-manager's has no place in ours, or is none of ours alone.
+    pub(super) dropped: Vec<Line>,
 }
 
 /// Everything that files hold.
@@ -50,8 +55,9 @@ impl Given {
             ("v1", "Secret") => ReferencedKind::Secret,
             ("v1", "ConfigMap") => ReferencedKind::ConfigMap,
             _ => {
-                let manifest = ours(object, namespace)?;
-                self.issuers.extend(manifest.map(|manifest| Entry { file: Some(source), manifest }));
+                let issuer = ours(object, namespace)?;
+                let entry = |(manifest, dropped)| Entry { file: Some(source), manifest, dropped };
+                self.issuers.extend(issuer.map(entry));
                 return Ok(());
             }
         };
@@ -64,14 +70,50 @@ impl Given {
     }
 }
 
-/// The issuer that an object is, or becomes; none: it is no issuer that signs with Vault.
-fn ours(object: Value, namespace: &str) -> anyhow::Result<Option<Manifest>> {
-    match convert(&object) {
-        Ok(Converted { issuer, .. }) => Ok(Manifest::read(issuer, namespace)),
-        Err(ConvertError::NoIssuer) => Ok(Manifest::read(object, namespace)),
-        Err(ConvertError::NoVault(_)) => Ok(None),
-        Err(ConvertError::Unusable(error)) => Ok(Manifest::refused(&object, namespace, error)),
-        Err(error @ ConvertError::NoName) => Err(error.into()),
+/// The issuer that an object is, or becomes, and what is to be said of the change; none: it is no issuer that signs with Vault.
+fn ours(object: Value, namespace: &str) -> anyhow::Result<Option<(Manifest, Vec<Line>)>> {
+    let written = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let read = match convert(&object) {
+        Ok(Converted { issuer, points }) => {
+            let dropped = points.iter().filter(|point| is_about_signing(point));
+            let dropped = dropped.map(|point| Line::new(Subject::Spec, Grade::Hint, point.to_string())).collect();
+            Manifest::read(issuer, namespace).map(|manifest| (manifest, dropped))
+        }
+        Err(ConvertError::NoIssuer) => {
+            let version = VaultMeshIssuer::api_version(&());
+            let manifest = Manifest::read(object, namespace).filter(|_| written == version);
+            ensure!(
+                manifest.is_some() || written.split('/').next() != Some(GROUP),
+                "{version} has the kinds VaultMeshIssuer and VaultMeshClusterIssuer, and this is none of them"
+            );
+            manifest.map(|manifest| (manifest, Vec::new()))
+        }
+        Err(ConvertError::NoVault(_)) => None,
+        Err(ConvertError::Unusable(error)) => {
+            Manifest::refused(&object, namespace, error).map(|manifest| (manifest, Vec::new()))
+        }
+        Err(error @ ConvertError::NoName) => return Err(error.into()),
+    };
+    ensure!(read.as_ref().is_none_or(|(manifest, _)| !manifest.key.name.is_empty()), ConvertError::NoName);
+    Ok(read)
+}
+
+/// Whether it matters before anybody goes over to our kinds.
+fn is_about_signing(point: &Point) -> bool {
+    match point {
+        Point::Unknown(_) | Point::OtherLogins { .. } | Point::SecondCertificate(_) | Point::CertificateAuthorities => {
+            true
+        }
+        Point::Deployer(_)
+        | Point::Path(_)
+        | Point::Secrets(_)
+        | Point::Account { .. }
+        | Point::ClusterAccount { .. }
+        | Point::Audiences(_)
+        | Point::EveryNamespace
+        | Point::Root(_)
+        | Point::Approver(_)
+        | Point::References { .. } => false,
     }
 }
 

@@ -43,7 +43,7 @@ struct Everything<'a> {
 
 impl Report {
     /// Nothing is known yet.
-    pub(super) fn new(Entry { file, manifest }: &Entry) -> Self {
+    pub(super) fn new(Entry { file, manifest, .. }: &Entry) -> Self {
         let (key, file) = (manifest.key.clone(), file.clone());
         let (kind, namespace, name) = (key.kind.name(), key.namespace.clone(), key.name.clone());
         let (findings, trust_anchors, signing_certificate) = (Vec::new(), Vec::new(), None);
@@ -112,7 +112,7 @@ mod tests {
             |kind: &str| json!({"apiVersion": "vaultmesh.io/v1alpha1", "kind": kind, "metadata": {"name": "vault"}});
         let report = |file: Option<&str>, kind: &str| {
             let manifest = Manifest::read(object(kind), "mesh").expect("an issuer");
-            Report::new(&Entry { file: file.map(str::to_owned), manifest })
+            Report::new(&Entry { file: file.map(str::to_owned), manifest, dropped: Vec::new() })
         };
         let bad = Line::new(Subject::SigningPath, Grade::Wrong, "permission denied");
         let unsuited = Line::new(Subject::Role, Grade::Unsuited, "require_cn=true");

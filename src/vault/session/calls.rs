@@ -77,6 +77,7 @@ impl Session {
             if !revoked {
                 debug!(server = transport.peer().authority, "a token was not revoked; it ends with its lease");
             }
+            revoked
         });
     }
 }
