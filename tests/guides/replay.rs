@@ -14,7 +14,7 @@ use crate::support::{SOON, Visit};
 pub struct Issued {
     /// `status.certificate`.
     pub chain: String,
-    /// The first of the chain, as openssl prints it.
+    /// The first of the chain, as openssl prints it, without blanks around `=`.
     pub text: String,
 }
 
@@ -39,7 +39,7 @@ pub async fn issued(request: &Created, csr_pem: &str, root_pem: &str) -> Result<
     );
     openssl::same_key(&chain, csr_pem).await?;
     openssl::verify(&chain, &ca).await?;
-    let text = openssl::text(&chain).await?;
+    let text = openssl::without_blanks(&openssl::text(&chain).await?);
     Ok(Issued { chain, text })
 }
 
