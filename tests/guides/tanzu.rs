@@ -7,8 +7,8 @@ use testenv::{
     certificate_of, condition, openssl,
 };
 
-use crate::replay::{Issued, issued, left, quotes, said};
-use crate::support::{SOON, Visit};
+use crate::replay::{Issued, issued, left};
+use crate::support::{SOON, Visit, says, told};
 use crate::{Outcome, Suite};
 
 const PAGE: &str = "docs/meshes/tanzu.md";
@@ -150,7 +150,7 @@ async fn announced(run: &Run, visit: &mut Visit) -> Outcome {
     let announced =
         findings.lines().find_map(|line| line.split_once("unsuited  ")).with_context(|| findings.clone())?.1;
     ensure!(findings.contains("Vault accepts these credentials"), "{findings}");
-    quotes(PAGE, &blanked(visit, announced, "other-root.pem").await?)?;
+    told(PAGE, &blanked(visit, announced, "other-root.pem").await?)?;
     ensure!(kube.get(ISSUER).await?["spec"]["vault"]["server"] == visit.plane.bao.address(), "it was applied");
     Ok(())
 }
@@ -178,9 +178,9 @@ async fn by_surprise(visit: &mut Visit) -> Outcome {
     let before = visit.plane.kube.get(BUNDLE).await?;
     visit.guide.follow("Another root of trust, by surprise").await?;
     let (_, request) = ask(visit, "held").await?;
-    let words = said(&visit.plane.kube, ISSUER, "TrustAnchorsChanged").await?;
-    quotes(PAGE, &blanked(visit, &words, "new-root.pem").await?)?;
-    said(&visit.plane.kube, &request.path, "Pending").await?;
+    let words = says(&visit.plane.kube, ISSUER, "TrustAnchorsChanged").await?;
+    told(PAGE, &blanked(visit, &words, "new-root.pem").await?)?;
+    says(&visit.plane.kube, &request.path, "Pending").await?;
     ensure!(visit.plane.kube.get(BUNDLE).await? == before, "the bundle has changed");
     Ok(())
 }
@@ -188,5 +188,5 @@ async fn by_surprise(visit: &mut Visit) -> Outcome {
 async fn refused_login(visit: &Visit) -> Outcome {
     let auth = json!({"kubernetes": {"mountPath": "/v1/auth/kubernetes-wets"}});
     visit.plane.kube.patch(ISSUER, &json!({"spec": {"vault": {"auth": auth}}})).await.context("another mount")?;
-    quotes(PAGE, &said(&visit.plane.kube, ISSUER, "LoginRefused").await?)
+    told(PAGE, &says(&visit.plane.kube, ISSUER, "LoginRefused").await?)
 }
