@@ -2,12 +2,13 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use testenv::mutual_tls::{Workload, shake_hands};
 use testenv::{
     Bao, BaoOptions, Chain, ControlPlane, Created, Csr, HierarchyOptions, IssuerRef, KeyAndCsr, Options, Request, Run,
     certificate_of, condition, openssl,
 };
 
-use crate::replay::{Issued, issued, left};
+use crate::replay::{issued, left};
 use crate::support::{SOON, Visit, says, told};
 use crate::{Outcome, Suite};
 
@@ -49,9 +50,11 @@ async fn ask(visit: &Visit, name: &str) -> Result<(KeyAndCsr, Created)> {
     Ok((pair, request))
 }
 
-async fn workload(visit: &Visit, name: &str, root: &str) -> Result<Issued> {
+/// What a workload holds once it has its certificate; it is to trust this root alone.
+async fn workload(visit: &Visit, name: &str, root: &str) -> Result<Workload> {
     let (pair, request) = ask(visit, name).await?;
-    issued(&request, &pair.csr_pem, root).await
+    let issued = issued(&request, &pair.csr_pem, root).await?;
+    Ok(Workload { key_pem: pair.key_pem, chain_pem: issued.chain, roots_pem: root.to_owned() })
 }
 
 /// The words with what differs from run to run left blank, as the page has them.
@@ -117,8 +120,10 @@ async fn tanzu(run: Run) -> Outcome {
     }
     let root = left(&east, "root.pem")?;
     let (in_east, in_west) = (workload(&east, "web", &root).await?, workload(&west, "web", &root).await?);
-    openssl::verify(&in_east.chain, &left(&west, "bundle-west.pem")?).await?;
-    openssl::verify(&in_west.chain, &left(&east, "bundle-east.pem")?).await?;
+    openssl::verify(&in_east.chain_pem, &left(&west, "bundle-west.pem")?).await?;
+    openssl::verify(&in_west.chain_pem, &left(&east, "bundle-east.pem")?).await?;
+    shake_hands(&in_east, &in_west)?;
+    shake_hands(&in_west, &in_east)?;
 
     announced(&run, &mut east).await?;
     futures::future::try_join(on_purpose(&mut east), by_surprise(&mut west)).await?;
