@@ -3,8 +3,8 @@
 use anyhow::ensure;
 use testenv::{Run, eventually};
 
-use crate::replay::{left, project, quotes, said, told};
-use crate::support::{SOON, Visit};
+use crate::replay::{event, left, project};
+use crate::support::{SOON, Visit, says, told};
 use crate::{Outcome, Suite};
 
 const PAGE: &str = "docs/meshes/certificates.md";
@@ -34,11 +34,11 @@ async fn certificates(run: Run) -> Outcome {
     };
     let kube = &visit.plane.kube;
     kube.apply(&named("both", &[kind])).await?;
-    quotes(PAGE, &told(kube, "shop", "both", "BadConfig").await?)?;
+    told(PAGE, &event(kube, "shop", "both", "BadConfig").await?)?;
     kube.apply(&named("alone", &[kind, group])).await?;
     let request = "/apis/cert-manager.io/v1/namespaces/shop/certificaterequests/alone-tls-1";
     let made = eventually("a request for the ingress", SOON, async || kube.find(request).await).await?;
     ensure!(made["spec"]["issuerRef"]["kind"] == "ClusterIssuer", "{made}");
-    quotes(PAGE, &said(kube, request, "Pending").await?)?;
+    told(PAGE, &says(kube, request, "Pending").await?)?;
     visit.guide.finished()
 }

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use testenv::{Created, Csr, IssuerRef, KeyAndCsr, Request, Run, eventually};
 
-use crate::replay::{issued, left, quotes, said, told};
-use crate::support::{SOON, Visit};
+use crate::replay::{event, issued, left};
+use crate::support::{SOON, Visit, says, told};
 use crate::{Outcome, Suite};
 
 const PAGE: &str = "docs/meshes/kong-mesh.md";
@@ -45,7 +45,7 @@ async fn kong_mesh(run: Run) -> Outcome {
     certificate.has(&names.map(|name| format!("URI:{name}")).each_ref().map(String::as_str))?;
     certificate.has(&["TLS Web Server Authentication", "TLS Web Client Authentication", "CA:FALSE"])?;
     ensure!(!certificate.text.contains("Digital Signature"), "{}", certificate.text);
-    quotes(PAGE, &told(&visit.plane.kube, NAMESPACE, "proxy", "UsagesMissing").await?)?;
+    told(PAGE, &event(&visit.plane.kube, NAMESPACE, "proxy", "UsagesMissing").await?)?;
     visit.guide.follow("How to see that it works").await?;
     client_certificate(&run, &mut visit, &pair, &root).await?;
     wrong(&mut visit, &pair, &root).await?;
@@ -75,19 +75,19 @@ async fn wrong(visit: &mut Visit, pair: &KeyAndCsr, root: &str) -> Outcome {
     let other_mesh = ask(visit, "other-mesh", &proxy("other").rsa(2048).await?).await?;
     let other_key = ask(visit, "other-key", &proxy("default").ec()?).await?;
     for request in [&other_mesh, &other_key] {
-        quotes(PAGE, &said(&kube, &request.path, "Failed").await?)?;
+        told(PAGE, &says(&kube, &request.path, "Failed").await?)?;
     }
     let path = json!({"spec": {"vault": {"path": "kuma-pki-default/issue/dataplanes"}}});
     let refused = kube.patch(ISSUER, &path).await.err().context("the API server takes a path on issue/")?;
     let words = "ends in issue/<role>, which makes Vault create a key of its own; write sign/<role>";
     ensure!(format!("{refused:#}").contains(words), "{refused:#}");
-    quotes(PAGE, words)?;
+    told(PAGE, words)?;
 
-    quotes(PAGE, r#"path "/kuma-pki-default/issue/dataplanes""#)?;
+    told(PAGE, r#"path "/kuma-pki-default/issue/dataplanes""#)?;
     visit.plane.bao.policy("kuma-default-dataplanes", KONGS_POLICY).await?;
     let waiting = ask(visit, "kongs-policy", pair).await?;
-    quotes(PAGE, &said(&kube, ISSUER, "PermissionDenied").await?)?;
-    said(&kube, &waiting.path, "Pending").await?;
+    told(PAGE, &says(&kube, ISSUER, "PermissionDenied").await?)?;
+    says(&kube, &waiting.path, "Pending").await?;
     visit.guide.follow("The role and the policy").await?;
     issued(&waiting, &pair.csr_pem, root).await.map(drop)
 }

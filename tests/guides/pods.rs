@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use testenv::{Created, Csr, IssuerRef, Kube, Options, Request, Run, condition};
 
-use crate::replay::{issued, left, project, quotes, said, told};
-use crate::support::Visit;
+use crate::replay::{event, issued, left, project};
+use crate::support::{Visit, says, told};
 use crate::{Outcome, Suite};
 
 const NAMESPACE: &str = "sandbox";
@@ -70,10 +70,10 @@ async fn csi_driver(run: Run) -> Outcome {
 
     asked.insert("dns-names".to_owned(), "web.example".to_owned());
     let (_, refused) = mount(&kube, "refused", &pod, &asked).await?;
-    quotes(CSI_DRIVER, &said(&kube, &refused.path, "Failed").await?)?;
+    told(CSI_DRIVER, &says(&kube, &refused.path, "Failed").await?)?;
     asked.insert("issuer-kind".to_owned(), "VaultMeshIssuer".to_owned());
     let (_, waiting) = mount(&kube, "waiting", &pod, &asked).await?;
-    quotes(CSI_DRIVER, &said(&kube, &waiting.path, "Pending").await?)?;
+    told(CSI_DRIVER, &says(&kube, &waiting.path, "Pending").await?)?;
     visit.guide.finished()
 }
 
@@ -129,7 +129,7 @@ async fn csi_driver_spiffe(run: Run) -> Outcome {
     let (kube, root) = (visit.plane.kube.clone(), left(&visit, "root.pem")?);
     let (approver, pods) = (approver(&kube).await?, kube.as_service_account(NAMESPACE, "web"));
     let (csr_pem, request) = svid(&pods, "3f0c7f0e-0b7b-4d39-9a55-0f6a2f1f2b10", "web").await?;
-    quotes(SPIFFE, &told(&kube, NAMESPACE, &request.name, "NotApproved").await?)?;
+    told(SPIFFE, &event(&kube, NAMESPACE, &request.name, "NotApproved").await?)?;
     let waiting = kube.get(&request.path).await?;
     ensure!(condition(&waiting, "Approved").is_none() && waiting["status"]["certificate"].is_null(), "{waiting}");
     ensure!(waiting["spec"]["username"] == "system:serviceaccount:sandbox:web", "{waiting}");
@@ -142,7 +142,7 @@ async fn csi_driver_spiffe(run: Run) -> Outcome {
     let signs = visit.plane.bao.audit().all()?.sign_attempts("spiffe");
     let (_, foreign) = svid(&pods, "foreign", "admin").await?;
     foreign.seen_by(&approver).approve().await?;
-    quotes(SPIFFE, &said(&kube, &foreign.path, "Failed").await?)?;
+    told(SPIFFE, &says(&kube, &foreign.path, "Failed").await?)?;
     ensure!(visit.plane.bao.audit().all()?.sign_attempts("spiffe") == signs, "Vault was asked for a foreign name");
     visit.guide.finished()
 }

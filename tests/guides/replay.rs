@@ -1,11 +1,11 @@
 //! What the trials share that replay a mesh's requests: what was issued, judged by openssl with nothing but what was published, and
-//! what was said, compared with what the page quotes.
+//! which events there are about a request.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use testenv::{Created, Kube, ca_of, certificate_of, condition, eventually, openssl};
+use testenv::{Created, Kube, ca_of, certificate_of, eventually, openssl};
 
 use crate::Outcome;
 use crate::support::{SOON, Visit};
@@ -14,7 +14,7 @@ use crate::support::{SOON, Visit};
 pub struct Issued {
     /// `status.certificate`.
     pub chain: String,
-    /// The first of the chain, as openssl prints it.
+    /// The first of the chain, as openssl prints it, without blanks around `=`.
     pub text: String,
 }
 
@@ -39,20 +39,12 @@ pub async fn issued(request: &Created, csr_pem: &str, root_pem: &str) -> Result<
     );
     openssl::same_key(&chain, csr_pem).await?;
     openssl::verify(&chain, &ca).await?;
-    let text = openssl::text(&chain).await?;
+    let text = openssl::without_blanks(&openssl::text(&chain).await?);
     Ok(Issued { chain, text })
 }
 
-/// Waits until a request or an issuer has this reason in its Ready condition; gives the message.
-pub async fn said(kube: &Kube, path: &str, reason: &str) -> Result<String> {
-    let done = |object: &Value| condition(object, "Ready").is_some_and(|ready| ready["reason"] == reason);
-    let object = kube.wait(path, SOON, done).await.with_context(|| format!("waiting for reason {reason}"))?;
-    let ready = condition(&object, "Ready").context("a Ready condition")?;
-    Ok(ready["message"].as_str().context("a message")?.to_owned())
-}
-
 /// Waits for an event about an object; gives its words.
-pub async fn told(kube: &Kube, namespace: &str, name: &str, reason: &str) -> Result<String> {
+pub async fn event(kube: &Kube, namespace: &str, name: &str, reason: &str) -> Result<String> {
     let events = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
     let about = |event: &Value| event["regarding"]["name"] == name && event["reason"] == reason;
     eventually(&format!("an event {reason} about {name}"), SOON, async || {
@@ -60,14 +52,6 @@ pub async fn told(kube: &Kube, namespace: &str, name: &str, reason: &str) -> Res
         Ok(found.and_then(|event| event["note"].as_str().map(str::to_owned)))
     })
     .await
-}
-
-/// Whether a page quotes these words in full, wherever its lines break.
-pub fn quotes(page: &str, words: &str) -> Outcome {
-    let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let text = std::fs::read_to_string(project(page))?;
-    ensure!(flat(&text).contains(&flat(words)), "{page} does not quote what was said: {words}");
-    Ok(())
 }
 
 /// A file of the project.

@@ -44,13 +44,15 @@ impl Visit {
     }
 }
 
-/// Waits until the issuer at this path has this reason in its Ready condition, for its spec as it is now; gives the message.
-pub async fn says(kube: &Kube, issuer: &str, reason: &str) -> Result<String> {
+/// Waits until the issuer or request at this path has this reason in its Ready condition, an issuer for its spec as it is now;
+/// gives the message.
+pub async fn says(kube: &Kube, path: &str, reason: &str) -> Result<String> {
     let looked_at = |object: &Value| {
+        let now = |seen: &Value| *seen == object["metadata"]["generation"];
         let ready = condition(object, "Ready");
-        ready.is_some_and(|it| it["reason"] == reason && it["observedGeneration"] == object["metadata"]["generation"])
+        ready.is_some_and(|it| it["reason"] == reason && it.get("observedGeneration").is_none_or(now))
     };
-    let object = kube.wait(issuer, SOON, looked_at).await.with_context(|| format!("waiting for {reason}"))?;
+    let object = kube.wait(path, SOON, looked_at).await.with_context(|| format!("waiting for {reason}"))?;
     message(&object, "Ready")
 }
 

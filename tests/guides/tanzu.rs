@@ -2,13 +2,14 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use testenv::mutual_tls::{Workload, shake_hands};
 use testenv::{
     Bao, BaoOptions, Chain, ControlPlane, Created, Csr, HierarchyOptions, IssuerRef, KeyAndCsr, Options, Request, Run,
     certificate_of, condition, openssl,
 };
 
-use crate::replay::{Issued, issued, left, quotes, said};
-use crate::support::{SOON, Visit};
+use crate::replay::{issued, left};
+use crate::support::{SOON, Visit, says, told};
 use crate::{Outcome, Suite};
 
 const PAGE: &str = "docs/meshes/tanzu.md";
@@ -49,9 +50,11 @@ async fn ask(visit: &Visit, name: &str) -> Result<(KeyAndCsr, Created)> {
     Ok((pair, request))
 }
 
-async fn workload(visit: &Visit, name: &str, root: &str) -> Result<Issued> {
+/// What a workload holds once it has its certificate; it is to trust this root alone.
+async fn workload(visit: &Visit, name: &str, root: &str) -> Result<Workload> {
     let (pair, request) = ask(visit, name).await?;
-    issued(&request, &pair.csr_pem, root).await
+    let issued = issued(&request, &pair.csr_pem, root).await?;
+    Ok(Workload { key_pem: pair.key_pem, chain_pem: issued.chain, roots_pem: root.to_owned() })
 }
 
 /// The words with what differs from run to run left blank, as the page has them.
@@ -117,8 +120,10 @@ async fn tanzu(run: Run) -> Outcome {
     }
     let root = left(&east, "root.pem")?;
     let (in_east, in_west) = (workload(&east, "web", &root).await?, workload(&west, "web", &root).await?);
-    openssl::verify(&in_east.chain, &left(&west, "bundle-west.pem")?).await?;
-    openssl::verify(&in_west.chain, &left(&east, "bundle-east.pem")?).await?;
+    openssl::verify(&in_east.chain_pem, &left(&west, "bundle-west.pem")?).await?;
+    openssl::verify(&in_west.chain_pem, &left(&east, "bundle-east.pem")?).await?;
+    shake_hands(&in_east, &in_west)?;
+    shake_hands(&in_west, &in_east)?;
 
     announced(&run, &mut east).await?;
     futures::future::try_join(on_purpose(&mut east), by_surprise(&mut west)).await?;
@@ -150,7 +155,7 @@ async fn announced(run: &Run, visit: &mut Visit) -> Outcome {
     let announced =
         findings.lines().find_map(|line| line.split_once("unsuited  ")).with_context(|| findings.clone())?.1;
     ensure!(findings.contains("Vault accepts these credentials"), "{findings}");
-    quotes(PAGE, &blanked(visit, announced, "other-root.pem").await?)?;
+    told(PAGE, &blanked(visit, announced, "other-root.pem").await?)?;
     ensure!(kube.get(ISSUER).await?["spec"]["vault"]["server"] == visit.plane.bao.address(), "it was applied");
     Ok(())
 }
@@ -178,9 +183,9 @@ async fn by_surprise(visit: &mut Visit) -> Outcome {
     let before = visit.plane.kube.get(BUNDLE).await?;
     visit.guide.follow("Another root of trust, by surprise").await?;
     let (_, request) = ask(visit, "held").await?;
-    let words = said(&visit.plane.kube, ISSUER, "TrustAnchorsChanged").await?;
-    quotes(PAGE, &blanked(visit, &words, "new-root.pem").await?)?;
-    said(&visit.plane.kube, &request.path, "Pending").await?;
+    let words = says(&visit.plane.kube, ISSUER, "TrustAnchorsChanged").await?;
+    told(PAGE, &blanked(visit, &words, "new-root.pem").await?)?;
+    says(&visit.plane.kube, &request.path, "Pending").await?;
     ensure!(visit.plane.kube.get(BUNDLE).await? == before, "the bundle has changed");
     Ok(())
 }
@@ -188,5 +193,5 @@ async fn by_surprise(visit: &mut Visit) -> Outcome {
 async fn refused_login(visit: &Visit) -> Outcome {
     let auth = json!({"kubernetes": {"mountPath": "/v1/auth/kubernetes-wets"}});
     visit.plane.kube.patch(ISSUER, &json!({"spec": {"vault": {"auth": auth}}})).await.context("another mount")?;
-    quotes(PAGE, &said(&visit.plane.kube, ISSUER, "LoginRefused").await?)
+    told(PAGE, &says(&visit.plane.kube, ISSUER, "LoginRefused").await?)
 }

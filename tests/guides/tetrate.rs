@@ -86,7 +86,7 @@ async fn goes_wrong(run: Run) -> Outcome {
 }
 
 async fn intermediate(run: Run) -> Outcome {
-    let visit = installed(&run).await?;
+    let mut visit = installed(&run).await?;
     let root = saved(&visit, "ca.crt")?;
     let issuing = visit.plane.bao.read("istioca/cert/ca").await?.unwrap_or_default();
     let issuing = format!("{}\n", issuing["data"]["certificate"].as_str().context("istioca has no CA")?.trim());
@@ -96,6 +96,7 @@ async fn intermediate(run: Run) -> Outcome {
     ensure!(as_guided.roots_pem == issuing, "{}", as_guided.roots_pem);
     let refused = openssl::verify(&as_guided.chain_pem, &issuing).await.err().context("OpenSSL takes it for a root")?;
     ensure!(format!("{refused:#}").contains("unable to get issuer certificate"), "{refused:#}");
+    looked_at(&mut visit, &issuing, &root).await?;
 
     // The neighbour's intermediate is of the same root, and its proxies are told to trust that.
     let neighbour = neighbour(&visit, &root).await?;
@@ -108,6 +109,16 @@ async fn intermediate(run: Run) -> Outcome {
         shake_hands(other, one)?;
     }
     Ok(())
+}
+
+/// What the page's commands show where the intermediate is the root file; the root is put back.
+async fn looked_at(visit: &mut Visit, issuing: &str, root: &str) -> Outcome {
+    let kube = visit.plane.kube.clone();
+    kube.secret("cert-manager", "istio-root-ca", &[("ca.cert.pem", issuing)]).await?;
+    let shown =
+        visit.guide.follow("If the intermediate is the root file").await.err().context("it passes for a root")?;
+    kube.secret("cert-manager", "istio-root-ca", &[("ca.cert.pem", root)]).await?;
+    quoted(&format!("{shown:#}"), "error 20 at 0 depth lookup: unable to get local issuer certificate")
 }
 
 /// All of the page up to istio-csr itself.

@@ -63,6 +63,11 @@ pub async fn text(pem_text: &str) -> Result<String> {
     run(&[kind, "-noout", "-text", "-in", &file.path().display().to_string()]).await
 }
 
+/// What openssl prints, with names as its releases from 3.2 on have them: without blanks around `=`.
+pub fn without_blanks(printed: &str) -> String {
+    printed.replace(" = ", "=")
+}
+
 /// A new RSA key (PKCS#8, PEM).
 pub async fn rsa_key(bits: u32) -> Result<String> {
     run(&["genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", &format!("rsa_keygen_bits:{bits}")]).await
