@@ -382,7 +382,7 @@ async fn in_the_cluster(shared: Arc<Shared>) -> Outcome {
     let closed = said(&corner, run(&["-"])?, &other).await?;
     ensure!(closed.code == Some(2) && closed.err.contains("you may not get Secret default/late"), "{closed}");
     // What can be looked at is looked at all the same.
-    let both = format!("{other}\n---\n{}", corner.issuer().object());
+    let both = format!("{other}\n{}", corner.issuer().object());
     let partly = said(&corner, run(&["-"])?, &both).await?;
     ensure!(partly.code == Some(2) && partly.err.contains("you may not get Secret default/late"), "{partly}");
     ensure!(partly.out.ends_with("1 issuer checked, nothing wrong\n"), "{partly}");
