@@ -66,15 +66,15 @@ fn spec(written: &Value) -> Result<IssuerSpec, SpecError> {
 /// What the parser says, without the value that it stumbled over: somebody may have written a secret where its name belongs.
 pub(super) fn misshapen(field: &str, error: &serde_json::Error) -> SpecError {
     let text = error.to_string();
-    let problem = match text.rsplit_once(", expected ") {
-        _ if text.starts_with("missing field") => text,
-        Some((_, expected)) => format!("a value has the wrong form, expected {expected}"),
-        None => "a value has the wrong form".to_owned(),
-    };
-    SpecError::new(
-        field,
-        format!("{problem}; `kubectl explain vaultmeshissuer.spec --recursive` shows the form of each"),
-    )
+    if text.starts_with("missing field") {
+        return SpecError::new(field, text);
+    }
+    let expected = text.rsplit_once(", expected ").map(|(_, expected)| format!(", expected {expected}"));
+    let problem = format!(
+        "a value has the wrong form{}; `kubectl explain vaultmeshissuer.spec --recursive` shows the form of each",
+        expected.unwrap_or_default()
+    );
+    SpecError::new(field, problem)
 }
 
 /// The fields of `written` that are not in `known`, each with its path below `field`. A null says as much as nothing.
