@@ -83,7 +83,7 @@ fn braced(line: &str) -> Vec<&str> {
     inner.split([',', '}']).map(|name| identifier(name.trim())).filter(|name| !name.is_empty()).collect()
 }
 
-/// Every source with its top module, up to its tests; test-only files are left out.
+/// Every source with its top module, up to its tests; test-only files and folders are left out.
 fn sources() -> Vec<(String, PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
@@ -93,10 +93,9 @@ fn sources() -> Vec<(String, PathBuf, String)> {
             let path = entry.expect("the sources can be read").path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
             if path.is_dir() {
-                folders.push(path);
-            } else if !["architecture.rs", "testing.rs", "fake.rs", "tests.rs", "session_tests.rs", "signer_tests.rs"]
-                .contains(&name.as_str())
-            {
+                // `tests/` belongs to the `tests.rs` beside it.
+                folders.extend((name != "tests").then_some(path));
+            } else if !["architecture.rs", "testing.rs", "fake.rs", "tests.rs"].contains(&name.as_str()) {
                 let text = std::fs::read_to_string(&path).expect("the sources can be read");
                 let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
                 let top =

@@ -361,5 +361,4 @@ async fn early<T>(token: &Token, call: impl Future<Output = T>) -> Option<T> {
 }
 
 #[cfg(test)]
-#[path = "session_tests.rs"]
 mod tests;

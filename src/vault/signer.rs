@@ -335,5 +335,4 @@ fn sign_forbidden(path: &SignPath, words: Words) -> Fault {
 }
 
 #[cfg(test)]
-#[path = "signer_tests.rs"]
 mod tests;

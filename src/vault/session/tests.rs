@@ -1,11 +1,13 @@
+//! The session against a server that answers as Vault does: logins that are shared, renewals, rests after a failure, revocations.
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-use super::super::fake::{self, Call, Fake, Reply, refusal};
-use super::super::tls::PublicRoots;
 use super::*;
 use crate::lease::Leadership;
+use crate::vault::fake::{self, Call, Fake, Reply, refusal};
+use crate::vault::tls::PublicRoots;
 
 /// Past two thirds of a lease of six seconds, and far from its end.
 const AGED: Duration = Duration::from_millis(4_200);
