@@ -8,7 +8,7 @@
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
-use testenv::{Run, Suite};
+use testenv::{Outcome, Run, Suite, exit_code};
 
 mod afterwards;
 mod disturbances;
@@ -29,22 +29,13 @@ mod under_load;
 /// How many trials run side by side: each starts four processes and more.
 const AT_ONCE: usize = 3;
 
-/// A trial's outcome; the text says what was expected and what was found.
-type Outcome = anyhow::Result<()>;
-
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    match run(arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("the environment: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
+    exit_code("the environment", run(arguments))
 }
 
-fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
-    arguments.test_threads = arguments.test_threads.or(Some(AT_ONCE));
+fn run(mut arguments: Arguments) -> Outcome {
     let run = Run::start("disruptive")?;
     let mut suite = Suite::new(&run)?;
     // The longest first, so that the others run beside them; this one mostly sleeps.
@@ -70,5 +61,6 @@ fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     let failed = during.has_failed() || afterwards.has_failed();
     drop(suite);
     run.finish(!failed);
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    anyhow::ensure!(!failed, "{} trials failed", during.num_failed + afterwards.num_failed);
+    Ok(())
 }

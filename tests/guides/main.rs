@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
-use testenv::{Run, Suite, exit_code};
+use testenv::{Outcome, Run, Suite, exit_code};
 
 mod authorities;
 mod certificates;
@@ -32,16 +32,13 @@ mod tetrate;
 /// How many guides are followed side by side: each starts a control plane.
 const AT_ONCE: usize = 3;
 
-/// A trial's outcome; the text says what was expected and what was found.
-type Outcome = anyhow::Result<()>;
-
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
     exit_code("the environment", run(&arguments))
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
+fn run(arguments: &Arguments) -> Outcome {
     let run = Run::start("guides")?;
     let mut suite = Suite::new(&run)?;
     open_service_mesh::add(&mut suite);

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use libtest_mimic::{Arguments, Completion, Trial};
-use testenv::{ControlPlane, Controller, ControllerOptions, Options, Run};
+use testenv::{ControlPlane, Controller, ControllerOptions, Options, Outcome, Run, exit_code};
 use tokio::runtime::Runtime;
 
 mod admission;
@@ -121,9 +121,6 @@ impl Shared {
     }
 }
 
-/// A trial's outcome; the text says what was expected and what was found.
-type Outcome = anyhow::Result<()>;
-
 /// Collects trials, so that a file of trials is a list of sentences and functions.
 struct Suite {
     runtime: Arc<Runtime>,
@@ -172,16 +169,10 @@ impl Suite {
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_A_TIME);
-    match run(&arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("the environment: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("the environment", run(&arguments))
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+fn run(arguments: &Arguments) -> Outcome {
     let run = Run::start("quiet")?;
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
     let shared = Arc::new(runtime.block_on(start(&run))?);
@@ -199,7 +190,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     drop(suite);
     let failed = during.has_failed() || afterwards.has_failed();
     run.finish(!failed);
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    anyhow::ensure!(!failed, "{} trials failed", during.num_failed + afterwards.num_failed);
+    Ok(())
 }
 
 async fn start(run: &Run) -> anyhow::Result<Shared> {

@@ -93,7 +93,7 @@ pub use random::Random;
 pub use requests::{Created, IssuerRef, Request, ca_of, certificate_of};
 pub use run::Run;
 pub use secrets::Secrets;
-pub use suite::Suite;
+pub use suite::{Outcome, Suite};
 pub use tail::Tail;
 pub use wait::{eventually, holds_for};
 pub use witness::Witness;

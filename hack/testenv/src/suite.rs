@@ -8,6 +8,9 @@ use tokio::runtime::Runtime;
 
 use crate::Run;
 
+/// A trial's outcome; the text says what was expected and what was found.
+pub type Outcome = Result<()>;
+
 /// Collects trials, so that a file of trials is a list of sentences and functions.
 pub struct Suite {
     runtime: Arc<Runtime>,
@@ -22,10 +25,10 @@ impl Suite {
         Ok(Suite { runtime: Arc::new(runtime), run: run.clone(), trials: Vec::new() })
     }
 
-    /// Adds a trial; its error says what was expected and what was found.
+    /// Adds a trial.
     pub fn add<F>(&mut self, sentence: &str, trial: impl FnOnce(Run) -> F + Send + 'static)
     where
-        F: Future<Output = Result<()>> + 'static,
+        F: Future<Output = Outcome> + 'static,
     {
         self.add_unless(None, sentence, trial);
     }
@@ -37,7 +40,7 @@ impl Suite {
         sentence: &str,
         trial: impl FnOnce(Run) -> F + Send + 'static,
     ) where
-        F: Future<Output = Result<()>> + 'static,
+        F: Future<Output = Outcome> + 'static,
     {
         let (runtime, run) = (Arc::clone(&self.runtime), self.run.clone());
         let trial = move || {
