@@ -10,6 +10,8 @@ pub mod manifest;
 pub mod material;
 pub mod spec;
 pub mod status;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod vault_path;
 
 pub use config::IssuerConfig;

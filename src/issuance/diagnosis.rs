@@ -265,13 +265,8 @@ fn signing<'a>(shown: &'a Shown, trust: Trust<'a>, now: Timestamp) -> Option<&'a
 mod tests {
     use super::super::signer::Outage;
     use super::*;
+    use crate::api::testing::config;
     use crate::x509::testing::{Authority, now};
-
-    fn config() -> IssuerConfig {
-        let spec = serde_json::json!({"vault": {"server": "https://vault.example:8200", "path": "pki/sign/web",
-            "auth": {"tokenSecretRef": {"name": "token"}}}});
-        IssuerConfig::parse(&serde_json::from_value(spec).expect("a spec")).expect("a usable spec")
-    }
 
     fn diagnosed(observation: &Observation) -> Diagnosis {
         let trust = Trust { configured: None, known: None, signing: None, record: &Record::default() };

@@ -235,15 +235,10 @@ mod tests {
     use super::super::signer::{Fact, Observation, Outage, Shown};
     use super::*;
     use crate::api::material::{Found, Place};
+    use crate::api::testing::config;
     use crate::issuance::diagnosis::{Trust, diagnose};
     use crate::x509::Certificate;
     use crate::x509::testing::{Authority, now};
-
-    fn config() -> IssuerConfig {
-        let spec = serde_json::json!({"vault": {"server": "https://vault.example:8200", "path": "pki/sign/web",
-            "auth": {"tokenSecretRef": {"name": "token"}}}});
-        IssuerConfig::parse(&serde_json::from_value(spec).expect("a spec")).expect("a usable spec")
-    }
 
     fn anchors(roots: &[&Certificate]) -> Anchors {
         let place = Place { field: "spec.trust.anchors[0].pem".to_owned(), object: None };

@@ -348,6 +348,7 @@ fn sight(observation: &Observation) -> Sight {
 mod tests {
     use super::*;
     use crate::api::material::{Found, Place};
+    use crate::api::testing::config;
     use crate::api::{IssuerKey, IssuerKind};
     use crate::issuance::health::ReadyReason;
     use crate::issuance::inspection::Issued;
@@ -392,11 +393,7 @@ mod tests {
         }
 
         async fn of(one: Certificate, two: Certificate, record: Record, configured: Option<Anchors>) -> Self {
-            let spec = serde_json::json!({"vault": {"server": "https://vault.example:8200", "path": "pki/sign/web",
-                "auth": {"tokenSecretRef": {"name": "token"}}}});
-            let spec = serde_json::from_value(spec).expect("a spec");
-            let config = IssuerConfig::parse(&spec).expect("a usable spec");
-            let origin = Origin { uid: "uid".to_owned(), config, objects: Vec::new() };
+            let origin = Origin { uid: "uid".to_owned(), config: config(), objects: Vec::new() };
             let metrics = Metrics::new().issuer(&IssuerKey::new(IssuerKind::Namespaced, "mesh", "vault"));
             let shown = Shown { certificates: vec![one.clone(), two.clone()], named: false, complete: true };
             let mount = Mount(Mutex::new(Fact::Yes(shown)), Mutex::new(Fact::Yes(())), Mutex::default());
