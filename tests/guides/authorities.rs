@@ -7,8 +7,8 @@ use rcgen::DnType::{CountryName, CustomDnType, OrganizationName};
 use serde_json::json;
 use testenv::{Created, Csr, IssuerRef, KeyAndCsr, Kube, Request, Run, openssl};
 
-use crate::replay::{issued, left, project};
-use crate::support::{Visit, says, told};
+use crate::replay::issued;
+use crate::support::{SOON, Visit, says, text, told};
 use crate::{Outcome, Suite};
 
 pub fn add(suite: &mut Suite) {
@@ -33,12 +33,12 @@ async fn linkerd(run: Run) -> Outcome {
     let kube = &visit.plane.kube;
     let secret = kube.get("/api/v1/namespaces/linkerd/secrets/linkerd-identity-issuer").await?;
     let key = STANDARD.decode(secret["data"]["tls.key"].as_str().context("a key")?)?;
-    let anchors = left(&visit, "trust-anchors.pem")?;
-    ensure!(anchors.trim() == left(&visit, "root.pem")?.trim(), "{anchors}");
-    openssl::signs_a_leaf(&left(&visit, "tls.crt")?, &anchors, &String::from_utf8(key)?).await?;
+    let anchors = visit.guide.file("trust-anchors.pem")?;
+    ensure!(anchors.trim() == visit.guide.file("root.pem")?.trim(), "{anchors}");
+    openssl::signs_a_leaf(&visit.guide.file("tls.crt")?, &anchors, &String::from_utf8(key)?).await?;
 
     // The usages of Linkerd's own guide.
-    let ours = std::fs::read_to_string(project("deploy/linkerd/identity-issuer.yaml"))?;
+    let ours = text("deploy/linkerd/identity-issuer.yaml")?;
     let guides = ours.replace("[cert sign, crl sign]", "[cert sign, crl sign, server auth, client auth]");
     let guides = guides.replace("linkerd-identity-issuer", "guides-usages");
     ensure!(guides != ours, "the usages of the Certificate are written differently now");
@@ -53,7 +53,7 @@ async fn linkerd(run: Run) -> Outcome {
 
 /// [`says`] of an object that may not be there yet.
 async fn says_soon(kube: &Kube, path: &str, reason: &str) -> Result<String> {
-    testenv::eventually(path, crate::support::SOON, async || kube.find(path).await).await?;
+    testenv::eventually(path, SOON, async || kube.find(path).await).await?;
     says(kube, path, reason).await
 }
 
@@ -68,7 +68,7 @@ fn spires() -> Result<KeyAndCsr> {
 
 /// Makes the request as the plugin does, as SPIRE server's ServiceAccount, for the issuer that its configuration names.
 async fn mint(server: &Kube, pair: &KeyAndCsr) -> Result<Created> {
-    let configuration = std::fs::read_to_string(project("deploy/spire/server.conf"))?;
+    let configuration = text("deploy/spire/server.conf")?;
     let option = |name: &str| {
         let value = configuration.lines().find_map(|line| line.trim().strip_prefix(name)?.trim().strip_prefix('='));
         value.map(|value| value.trim().trim_matches('"').to_owned()).with_context(|| name.to_owned())
@@ -90,7 +90,7 @@ async fn spire(run: Run) -> Outcome {
     let kube = visit.plane.kube.clone();
     kube.service_account("spire", "spire-server").await?;
     let server = kube.as_service_account("spire", "spire-server");
-    let (pair, root) = (spires()?, left(&visit, "root.pem")?);
+    let (pair, root) = (spires()?, visit.guide.file("root.pem")?);
     let request = mint(&server, &pair).await?;
     let certificate = issued(&request, &pair.csr_pem, &root).await?;
     certificate.has(&["C=US, O=SPIFFE, serialNumber=309613570", "URI:spiffe://example.org", "CA:TRUE, pathlen:0"])?;

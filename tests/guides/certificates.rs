@@ -3,8 +3,8 @@
 use anyhow::ensure;
 use testenv::{Run, eventually};
 
-use crate::replay::{event, left, project};
-use crate::support::{SOON, Visit, says, told};
+use crate::replay::event;
+use crate::support::{SOON, Visit, says, text, told};
 use crate::{Outcome, Suite};
 
 const PAGE: &str = "docs/meshes/certificates.md";
@@ -18,13 +18,13 @@ async fn certificates(run: Run) -> Outcome {
     for section in ["Vault", "The issuer", "A Certificate", "An Ingress", "How to see that it works"] {
         visit.guide.follow(section).await?;
     }
-    let root = left(&visit, "root.pem")?;
+    let root = visit.guide.file("root.pem")?;
     for secret in ["web-tls", "shop-tls"] {
-        ensure!(left(&visit, &format!("{secret}.ca.pem"))?.trim() == root.trim(), "{secret} has another root");
+        ensure!(visit.guide.file(&format!("{secret}.ca.pem"))?.trim() == root.trim(), "{secret} has another root");
     }
 
     // The Ingress of the page, with cert-manager's annotation for a kind of its own.
-    let ours = std::fs::read_to_string(project("deploy/certificates/ingress.yaml"))?;
+    let ours = text("deploy/certificates/ingress.yaml")?;
     let kind = "    cert-manager.io/issuer-kind: VaultMeshClusterIssuer\n";
     let group = "    cert-manager.io/issuer-group: vaultmesh.io\n";
     let named = |name: &str, without: &[&str]| {

@@ -43,12 +43,12 @@ async fn check(run: Run) -> Outcome {
     let said = visit.guide.follow("What is in the cluster").await?;
     ensure!(said.matches("1 issuer checked, nothing wrong\n").count() == 3, "{said}");
     visit.guide.follow("In a pipeline").await?;
-    let findings = std::fs::read_to_string(visit.guide.folder().join("findings.json"))?;
+    let findings = visit.guide.file("findings.json")?;
     let findings: Value = serde_json::from_str(&findings)?;
     ensure!(findings["ok"] == true && findings["issuers"][0]["file"] == "issuer.yaml", "{findings}");
 
     visit.guide.follow("Before the root of trust changes").await?;
-    let findings = std::fs::read_to_string(visit.guide.folder().join("findings.txt"))?;
+    let findings = visit.guide.file("findings.txt")?;
     ensure!(findings.contains("unsuited  trust anchors would change: from CN=old root"), "{findings}");
     ensure!(issuing.get().await?["spec"]["vault"]["path"] == "istioca/sign/cluster-local", "it was applied");
 

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 use testenv::{Chain, Kube, Run, openssl};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use crate::support::{SOON, Visit};
+use crate::support::{SOON, Visit, text};
 use crate::{Outcome, Suite};
 
+const PAGE: &str = "docs/cut-over.md";
 const CERTIFICATE: &str = "/apis/cert-manager.io/v1/namespaces/shop/certificates/web";
 const SECRET: &str = "/api/v1/namespaces/shop/secrets/web-tls";
 
@@ -24,7 +25,7 @@ pub fn add(suite: &mut Suite) {
 }
 
 async fn there_and_back(run: Run) -> Outcome {
-    let mut visit = Visit::to(&run, "docs/cut-over.md").await?;
+    let mut visit = Visit::to(&run, PAGE).await?;
     visit.guide.program("vault-mesh-issuer", env!("CARGO_BIN_EXE_vault-mesh-issuer"))?;
     let kube = visit.plane.kube.clone();
     built_in(&visit).await?;
@@ -54,7 +55,7 @@ async fn there_and_back(run: Run) -> Outcome {
 
 /// What goes to the terminal, as the page has it.
 fn says_what_the_page_shows(folder: &Path) -> Outcome {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cut-over.md"))?;
+    let page = text(PAGE)?;
     let (_, shown) = page.split_once("```text\n").context("the page shows what is said")?;
     let (shown, _) = shown.split_once("```").context("the end of the block")?;
     let binary = env!("CARGO_BIN_EXE_vault-mesh-issuer");

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use testenv::{Created, Csr, IssuerRef, KeyAndCsr, Request, Run, eventually};
 
-use crate::replay::{event, issued, left};
+use crate::replay::{event, issued};
 use crate::support::{SOON, Visit, says, told};
 use crate::{Outcome, Suite};
 
@@ -37,7 +37,7 @@ async fn kong_mesh(run: Run) -> Outcome {
     for section in ["The CA", "The role and the policy", "The issuer"] {
         visit.guide.follow(section).await?;
     }
-    let (pair, root) = (proxy("default").rsa(2048).await?, left(&visit, "root.pem")?);
+    let (pair, root) = (proxy("default").rsa(2048).await?, visit.guide.file("root.pem")?);
     let first = ask(&visit, "proxy", &pair).await?;
     let certificate = issued(&first, &pair.csr_pem, &root).await?;
     let names =

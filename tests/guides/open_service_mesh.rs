@@ -34,7 +34,7 @@ async fn certificates(run: Run) -> Outcome {
     let shown = visit.guide.follow("See that it works").await?;
     let prints: Vec<_> = shown.lines().filter(|line| line.contains("ingerprint=")).collect();
     ensure!(matches!(prints.as_slice(), [published, made] if published == made), "{shown}");
-    let root = std::fs::read_to_string(visit.guide.folder().join("osm-root.crt"))?;
+    let root = visit.guide.file("osm-root.crt")?;
     let osm = Osm::new(&visit.plane.kube, "osm-system", &of_values()?);
     for (name, validity, hours) in [("init-cert", "1s", 0), (SIDECAR, "87600h", 87_600), (SERVICE, "24h", 24)] {
         let began = Timestamp::now();

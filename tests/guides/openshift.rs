@@ -16,7 +16,7 @@ use testenv::{
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
-use crate::support::{SOON, Visit, says, told};
+use crate::support::{SOON, Visit, says, text, told};
 use crate::{Outcome, Suite};
 
 const PAGE: &str = "docs/meshes/openshift.md";
@@ -37,7 +37,7 @@ async fn openshift(run: Run) -> Outcome {
     as_the_article_has_it(&mut visit).await?;
     visit.guide.follow("See that it works").await?;
     intermediate_for_a_root(&visit).await?;
-    let root = file(&visit, "RH_Custom_CA.crt")?;
+    let root = visit.guide.file("RH_Custom_CA.crt")?;
     let kube = &visit.plane.kube;
     let (csr, _) = IstioCsr::start(kube, IstioCsrOptions::of_values(kube, "istio-system", VALUES).await?, SOON).await?;
     plugin_is_on(&csr).await?;
@@ -97,15 +97,12 @@ async fn forbidden(visit: &Visit, path: &str) -> Result<String> {
 /// The article has the mesh trust the intermediate; then the root takes its place.
 async fn intermediate_for_a_root(visit: &Visit) -> Outcome {
     let kube = &visit.plane.kube;
-    let put = async |name: &str| kube.secret("istio-system", "istio-root-ca", &[("ca.pem", &file(visit, name)?)]).await;
+    let put =
+        async |name: &str| kube.secret("istio-system", "istio-root-ca", &[("ca.pem", &visit.guide.file(name)?)]).await;
     put("RH_Custom_Intermediate_CA.pem").await?;
     told(PAGE, &says(kube, ISSUER, "InvalidReference").await?)?;
     put("RH_Custom_CA.crt").await?;
     says(kube, ISSUER, "Verified").await.map(drop)
-}
-
-fn file(visit: &Visit, name: &str) -> Result<String> {
-    std::fs::read_to_string(visit.guide.folder().join(name)).with_context(|| name.to_owned())
 }
 
 /// Who may not finalize an owner may not let it be blocked either: the API server of OpenShift says so, and this one.
@@ -202,7 +199,7 @@ async fn shown_by_openssl(visit: &Visit, server: &Workload, client: &Workload) -
     let output = tokio::time::timeout(SOON, client).await.context("openssl's client does not end")??;
     let shown = [output.stderr, output.stdout].concat();
     let shown = openssl::without_blanks(&String::from_utf8_lossy(&shown));
-    let page = include_str!("../../docs/meshes/openshift.md");
+    let page = text(PAGE)?;
     let promised =
         page.split("```text\ndepth=").nth(1).and_then(|rest| rest.split("```").next()).context("the page's block")?;
     let promised = format!("depth={}", openssl::without_blanks(promised));

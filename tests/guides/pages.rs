@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use testenv::{Run, blocks};
 
+use crate::support::{project, text};
 use crate::{Outcome, Suite};
 
 /// The pages that a trial of this suite follows from beginning to end.
@@ -34,12 +35,11 @@ pub fn add(suite: &mut Suite) {
 }
 
 async fn every_command(_: Run) -> Outcome {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut wrong = Vec::new();
     for page in all()? {
-        let name = page.strip_prefix(project)?.display().to_string();
-        let text = std::fs::read_to_string(&page).with_context(|| name.clone())?;
-        let left = blocks(&text).into_iter().filter(|block| !block.not_run && !FOLLOWED.contains(&name.as_str()));
+        let name = page.strip_prefix(project(""))?.display().to_string();
+        let left =
+            blocks(&text(&page)?).into_iter().filter(|block| !block.not_run && !FOLLOWED.contains(&name.as_str()));
         wrong.extend(left.map(|block| format!("{name}:{}", block.line)));
     }
     ensure!(wrong.is_empty(), "nobody runs these, and they do not say so: {wrong:?}");
@@ -48,9 +48,8 @@ async fn every_command(_: Run) -> Outcome {
 
 /// The README and every page of docs/.
 pub fn all() -> anyhow::Result<Vec<PathBuf>> {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut pages = vec![project.join("README.md")];
-    collect(&project.join("docs"), &mut pages)?;
+    let mut pages = vec![project("README.md")];
+    collect(&project("docs"), &mut pages)?;
     Ok(pages)
 }
 

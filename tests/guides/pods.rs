@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use testenv::{Created, Csr, IssuerRef, Kube, Options, Request, Run, condition};
 
-use crate::replay::{event, issued, left, project};
-use crate::support::{Visit, says, told};
+use crate::replay::{event, issued};
+use crate::support::{Visit, says, text, told};
 use crate::{Outcome, Suite};
 
 const NAMESPACE: &str = "sandbox";
@@ -57,7 +57,7 @@ async fn csi_driver(run: Run) -> Outcome {
     for section in ["Vault", "The issuer", "A pod"] {
         visit.guide.follow(section).await?;
     }
-    let (kube, root) = (visit.plane.kube.clone(), left(&visit, "root.pem")?);
+    let (kube, root) = (visit.plane.kube.clone(), visit.guide.file("root.pem")?);
     let pod = kube.get("/api/v1/namespaces/sandbox/pods/web").await?;
     let mut asked = attributes(&pod)?;
     let name = "0d9b1c3e-52a7-4a8e-8f3f-6f1d1c0e7a55";
@@ -81,7 +81,7 @@ const SPIFFE: &str = "docs/meshes/csi-driver-spiffe.md";
 
 /// A value of the chart's, as the page sets it.
 fn value(name: &str) -> Result<String> {
-    let values = std::fs::read_to_string(project("deploy/csi-driver-spiffe/values.yaml"))?;
+    let values = text("deploy/csi-driver-spiffe/values.yaml")?;
     let found = values.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "));
     found.map(str::to_owned).with_context(|| name.to_owned())
 }
@@ -126,7 +126,7 @@ async fn csi_driver_spiffe(run: Run) -> Outcome {
     for section in ["Vault", "The issuer", "The pods' rights"] {
         visit.guide.follow(section).await?;
     }
-    let (kube, root) = (visit.plane.kube.clone(), left(&visit, "root.pem")?);
+    let (kube, root) = (visit.plane.kube.clone(), visit.guide.file("root.pem")?);
     let (approver, pods) = (approver(&kube).await?, kube.as_service_account(NAMESPACE, "web"));
     let (csr_pem, request) = svid(&pods, "3f0c7f0e-0b7b-4d39-9a55-0f6a2f1f2b10", "web").await?;
     told(SPIFFE, &event(&kube, NAMESPACE, &request.name, "NotApproved").await?)?;

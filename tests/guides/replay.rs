@@ -1,14 +1,12 @@
 //! What the trials share that replay a mesh's requests: what was issued, judged by openssl with nothing but what was published, and
 //! which events there are about a request.
 
-use std::path::Path;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 use testenv::{Created, Kube, ca_of, certificate_of, eventually, openssl};
 
 use crate::Outcome;
-use crate::support::{SOON, Visit};
+use crate::support::SOON;
 
 /// What a client finds in its request.
 pub struct Issued {
@@ -52,14 +50,4 @@ pub async fn event(kube: &Kube, namespace: &str, name: &str, reason: &str) -> Re
         Ok(found.and_then(|event| event["note"].as_str().map(str::to_owned)))
     })
     .await
-}
-
-/// A file of the project.
-pub fn project(path: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// A file that the page's commands have left.
-pub fn left(visit: &Visit, name: &str) -> Result<String> {
-    std::fs::read_to_string(visit.guide.folder().join(name)).with_context(|| name.to_owned())
 }

@@ -1,6 +1,6 @@
-//! What the trials share: a cluster with our controller, and a page that is followed there.
+//! What the trials share: a cluster with our controller, a page that is followed there, and the files of the project.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -62,10 +62,20 @@ pub fn message(object: &Value, kind: &str) -> Result<String> {
     Ok(condition["message"].as_str().unwrap_or_default().to_owned())
 }
 
+/// A path in the project.
+pub fn project(path: impl AsRef<Path>) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// What stands in a file of the project.
+pub fn text(path: impl AsRef<Path>) -> Result<String> {
+    let path = project(path);
+    std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+}
+
 /// The page holds these words in full, wherever its lines end and whichever dates it has for an example.
 pub fn told(page: &str, words: &str) -> Result<()> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).context(page.to_owned())?;
-    ensure!(undated(&text).contains(&undated(words)), "{page} does not have the words: {words}");
+    ensure!(undated(&text(page)?).contains(&undated(words)), "{page} does not have the words: {words}");
     Ok(())
 }
 

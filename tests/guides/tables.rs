@@ -3,26 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::ensure;
 use serde_json::Value;
 use testenv::Run;
 
 use crate::pages::all;
+use crate::support::{project, text};
 use crate::{Outcome, Suite};
 
 pub fn add(suite: &mut Suite) {
     suite.add("docs/install.md has every value of the chart with its default, and no other", values);
     suite.add("the trials that docs/built-in-issuer.md names are there", trials);
     suite.add("every link between the pages leads to a page and a heading that are there", links);
-}
-
-fn project() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn text(path: impl AsRef<Path>) -> Result<String> {
-    let path = project().join(path);
-    std::fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
 
 async fn values(_: Run) -> Outcome {
@@ -60,7 +52,7 @@ fn flatten(value: &Value, name: &str, into: &mut BTreeMap<String, String>) {
 async fn trials(_: Run) -> Outcome {
     let mut sources = String::new();
     for folder in ["tests/quiet", "tests/disruptive"] {
-        for entry in std::fs::read_dir(project().join(folder))? {
+        for entry in std::fs::read_dir(project(folder))? {
             sources.push_str(&std::fs::read_to_string(entry?.path())?);
         }
     }
@@ -77,7 +69,7 @@ async fn trials(_: Run) -> Outcome {
 async fn links(_: Run) -> Outcome {
     let mut wrong = Vec::new();
     let mut pages = all()?;
-    pages.extend(["CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(|name| project().join(name)));
+    pages.extend(["CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(project));
     for page in pages {
         let words = text(&page)?;
         for link in words.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {

@@ -8,7 +8,7 @@ use testenv::{
     certificate_of, condition, openssl,
 };
 
-use crate::replay::{issued, left};
+use crate::replay::issued;
 use crate::support::{SOON, Visit, says, told};
 use crate::{Outcome, Suite};
 
@@ -118,17 +118,17 @@ async fn tanzu(run: Run) -> Outcome {
         let asked = asked.resource("serviceaccounts/token").named("vault-login").len();
         ensure!(!reviews.is_empty() && asked == 1, "{} reviews for {mount}, and {asked} tokens", reviews.len());
     }
-    let root = left(&east, "root.pem")?;
+    let root = east.guide.file("root.pem")?;
     let (in_east, in_west) = (workload(&east, "web", &root).await?, workload(&west, "web", &root).await?);
-    openssl::verify(&in_east.chain_pem, &left(&west, "bundle-west.pem")?).await?;
-    openssl::verify(&in_west.chain_pem, &left(&east, "bundle-east.pem")?).await?;
+    openssl::verify(&in_east.chain_pem, &west.guide.file("bundle-west.pem")?).await?;
+    openssl::verify(&in_west.chain_pem, &east.guide.file("bundle-east.pem")?).await?;
     shake_hands(&in_east, &in_west)?;
     shake_hands(&in_west, &in_east)?;
 
     announced(&run, &mut east).await?;
     futures::future::try_join(on_purpose(&mut east), by_surprise(&mut west)).await?;
     west.guide.follow("Accepting it").await?;
-    workload(&west, "after", &left(&west, "new-root.pem")?).await?;
+    workload(&west, "after", &west.guide.file("new-root.pem")?).await?;
     refused_login(&west).await?;
     // The two have followed different halves of what remains.
     east.guide.follow("Accepting it").await?;
@@ -151,7 +151,7 @@ async fn announced(run: &Run, visit: &mut Visit) -> Outcome {
     visit.guide.program("vault-mesh-issuer", env!("CARGO_BIN_EXE_vault-mesh-issuer"))?;
     visit.guide.set("OTHER_VAULT_ADDR", bao.address());
     visit.guide.follow("Before a cluster moves to another Vault").await?;
-    let findings = left(visit, "findings.txt")?;
+    let findings = visit.guide.file("findings.txt")?;
     let announced =
         findings.lines().find_map(|line| line.split_once("unsuited  ")).with_context(|| findings.clone())?.1;
     ensure!(findings.contains("Vault accepts these credentials"), "{findings}");
@@ -163,7 +163,7 @@ async fn announced(run: &Run, visit: &mut Visit) -> Outcome {
 /// Both roots are trusted before Vault signs below the new one: no request waits.
 async fn on_purpose(visit: &mut Visit) -> Outcome {
     visit.guide.follow("Another root of trust, on purpose").await?;
-    let (old, new) = (left(visit, "root.pem")?, left(visit, "new-root.pem")?);
+    let (old, new) = (visit.guide.file("root.pem")?, visit.guide.file("new-root.pem")?);
     let both = |object: &Value| {
         let bundle = object["data"]["ca.crt"].as_str().unwrap_or_default();
         bundle.contains(old.trim()) && bundle.contains(new.trim())

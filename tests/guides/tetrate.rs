@@ -27,7 +27,7 @@ async fn meet(run: Run) -> Outcome {
     ensure!(told.contains("handed-out.pem: OK"), "{told}");
     visit.finished()?;
 
-    let root = saved(&visit, "ca.crt")?;
+    let root = visit.guide.file("ca.crt")?;
     let istio_csr = start(&visit, options(&visit).await?).await?;
     ensure!(istio_csr.roots()?.trim() == root.trim(), "istio-csr was given another root");
     let (shop, data) = (workload(&istio_csr, "shop", "web").await?, workload(&istio_csr, "data", "store").await?);
@@ -87,7 +87,7 @@ async fn goes_wrong(run: Run) -> Outcome {
 
 async fn intermediate(run: Run) -> Outcome {
     let mut visit = installed(&run).await?;
-    let root = saved(&visit, "ca.crt")?;
+    let root = visit.guide.file("ca.crt")?;
     let issuing = visit.plane.bao.read("istioca/cert/ca").await?.unwrap_or_default();
     let issuing = format!("{}\n", issuing["data"]["certificate"].as_str().context("istioca has no CA")?.trim());
     let given = |roots: &str| Some(roots.to_owned());
@@ -135,11 +135,8 @@ async fn installed(run: &Run) -> Result<Visit> {
 
 /// What the reader's values say.
 async fn options(visit: &Visit) -> Result<IstioCsrOptions> {
-    IstioCsrOptions::of_values(&visit.plane.kube, "cert-manager", &saved(visit, "deploy/istio-csr/values.yaml")?).await
-}
-
-fn saved(visit: &Visit, file: &str) -> Result<String> {
-    std::fs::read_to_string(visit.guide.folder().join(file)).with_context(|| file.to_owned())
+    let values = visit.guide.file("deploy/istio-csr/values.yaml")?;
+    IstioCsrOptions::of_values(&visit.plane.kube, "cert-manager", &values).await
 }
 
 async fn start(visit: &Visit, options: IstioCsrOptions) -> Result<IstioCsr> {

@@ -125,6 +125,11 @@ impl Guide {
         &self.folder
     }
 
+    /// A text in that folder.
+    pub fn file(&self, name: &str) -> Result<String> {
+        std::fs::read_to_string(self.folder.join(name)).with_context(|| format!("{}: reading {name}", self.page))
+    }
+
     /// Runs the commands of one section, up to the first that fails; gives what they print. Variables and the folder's files
     /// last from section to section.
     pub async fn follow(&mut self, section: &str) -> Result<String> {
