@@ -52,6 +52,13 @@ async fn mount(kube: &Kube, name: &str, pod: &Value, of: &BTreeMap<String, Strin
     Ok((pair.csr_pem, request))
 }
 
+/// A request for another issuer, which stands before all others in a list.
+async fn neighbour(kube: &Kube) -> Outcome {
+    let pair = Csr::new().dns("neighbour.sandbox.svc").ec()?;
+    let issuer = IssuerRef::new("VaultMeshIssuer", "elsewhere");
+    Request::new(NAMESPACE, "0", &issuer, &pair.csr_pem).create(kube).await.map(drop)
+}
+
 async fn csi_driver(run: Run) -> Outcome {
     let mut visit = Visit::to(&run, CSI_DRIVER).await?;
     for section in ["Vault", "The issuer", "A pod"] {
@@ -66,6 +73,7 @@ async fn csi_driver(run: Run) -> Outcome {
     let names = ["DNS:web.sandbox.svc", "URI:spiffe://cluster.local/ns/sandbox/pod/web"];
     certificate.has(&names)?;
     certificate.has(&["Digital Signature", "Key Encipherment", "TLS Web Server Authentication, TLS Web Client"])?;
+    neighbour(&kube).await?;
     visit.guide.follow("How to see that it works").await?;
 
     asked.insert("dns-names".to_owned(), "web.example".to_owned());
@@ -137,6 +145,7 @@ async fn csi_driver_spiffe(run: Run) -> Outcome {
     let certificate = issued(&request.seen_by(&kube), &csr_pem, &root).await?;
     certificate
         .has(&["URI:spiffe://cluster.local/ns/sandbox/sa/web", "TLS Web Server Authentication, TLS Web Client"])?;
+    neighbour(&kube).await?;
     visit.guide.follow("How to see that it works").await?;
 
     let signs = visit.plane.bao.audit().all()?.sign_attempts("spiffe");
