@@ -26,6 +26,8 @@ struct Attempt {
     rests_until: Option<Timestamp>,
     /// Nor does a wake end that pause.
     firm: bool,
+    /// What it waited for has changed since its last try began.
+    woken: bool,
 }
 
 /// What became of the answer to a request.
@@ -48,6 +50,7 @@ impl Attempts {
             answer: None,
             rests_until: None,
             firm: false,
+            woken: false,
         });
         attempt.history.seen(standing, now);
         attempt.history
@@ -88,12 +91,23 @@ impl Attempts {
 
     /// What it waited for has changed: the pause is over, unless it is firm.
     pub fn woken(&self, uid: &str) {
-        self.with(uid, |attempt| attempt.rests_until = attempt.rests_until.filter(|_| attempt.firm));
+        self.with(uid, |attempt| {
+            attempt.rests_until = attempt.rests_until.filter(|_| attempt.firm);
+            attempt.woken = !attempt.firm;
+        });
     }
 
-    /// The request waits to be signed.
+    /// Whether it has been woken since its last try began: what that try has found is old.
+    pub fn is_woken(&self, uid: &str) -> bool {
+        self.lock().get(uid).is_some_and(|attempt| attempt.woken)
+    }
+
+    /// The request waits to be signed, and is tried now.
     pub fn waits(&self, uid: &str) {
-        self.with(uid, |attempt| attempt.pending = true);
+        self.with(uid, |attempt| {
+            attempt.pending = true;
+            attempt.woken = false;
+        });
     }
 
     /// An event has named the missing approval.
@@ -178,5 +192,20 @@ mod tests {
         attempts.woken("uid");
         assert_eq!(attempts.rests("uid", now), Some(pause), "it is the request's own");
         assert_eq!(attempts.rests("uid", now + pause), None);
+    }
+
+    #[test]
+    fn what_a_try_has_found_is_old_once_the_request_is_woken() {
+        let (attempts, now) = (Attempts::default(), Timestamp::UNIX_EPOCH);
+        attempts.history("uid", &unapproved(), now);
+        attempts.waits("uid");
+        assert!(!attempts.is_woken("uid"));
+        attempts.woken("uid");
+        assert!(attempts.is_woken("uid"));
+        attempts.waits("uid");
+        assert!(!attempts.is_woken("uid"), "this try will see what has changed");
+        attempts.failed("uid", Duration::from_secs(2), true, now);
+        attempts.woken("uid");
+        assert!(!attempts.is_woken("uid"), "its pause is its own");
     }
 }

@@ -146,6 +146,10 @@ async fn write(
             Some(context.writes.take(namespace).await)
         }
     };
+    // Thousands may have waited to say that their issuer is missing when it comes: now they are to be signed.
+    if matches!(verdict, Verdict::Wait { .. }) && context.attempts.is_woken(request.uid()) {
+        return Ok(false);
+    }
     let mut version = request.resource_version().to_owned();
     // Each round needs somebody else's write in between; who loses a hundred of them is tried again later.
     for _ in 0..100 {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use serde_json::json;
-use testenv::{Action, Proxy, Run, certificate_of, condition, holds_for};
+use testenv::{Action, Proxy, Run, certificate_of, condition, eventually, holds_for};
 
-use crate::support::{LATER, SOON, World, bare, is_sign, until, writes_status};
+use crate::support::{LATER, SOON, World, all_issued, bare, is_sign, until, writes_status};
 use crate::{Outcome, Suite};
 
 pub fn add(suite: &mut Suite) {
@@ -17,6 +17,7 @@ pub fn add(suite: &mut Suite) {
     );
     suite.add("a request deleted in mid-flight is no error, and is not signed again", deleted);
     suite.add("a late Pending is answered 409 and does not undo the certificate", late_pending);
+    suite.add("a Pending that waits to be written is not written once its issuer is there", overtaken);
     suite.add("a lost answer to the status write costs no second sign", lost_answer);
     suite.add("a refusal that cannot be written costs no second sign, and a wait no quicker ones", unwritten);
 }
@@ -114,6 +115,29 @@ async fn late_pending(run: Run) -> Outcome {
     ensure!(now["status"] == issued["status"], "the status is as it was: {}", now["status"]);
     ensure!(world.status_writes(&ours, "web")? == [200, 409], "{:?}", world.status_writes(&ours, "web")?);
     ensure!(world.signs()? == 1, "one sign, not {}", world.signs()?);
+    Ok(())
+}
+
+async fn overtaken(run: Run) -> Outcome {
+    let world = World::start(run, bare()).await?;
+    let api = Proxy::start(&world.run, world.plane.kube.server()).await?;
+    let ours = world.controller(|options| options.via = Some(api.url().to_owned())).await?;
+    let missing = testenv::IssuerRef::new("VaultMeshIssuer", "vault");
+    let way = api.on(|seen| seen.is("PATCH", "/certificaterequests/"), Action::Hold);
+    let asked = world.many("web", 40, &missing).await?;
+    until("as many as may be are on their way", 16, || Ok(api.held())).await?;
+    let pending = async || ours.metric("vault_mesh_issuer_requests_pending", &[]).await;
+    eventually("all of them wait", SOON, async || Ok((pending().await? == 40.0).then_some(()))).await?;
+
+    world.issuer_at(world.plane.bao.address()).create(&world.plane.kube).await?.ready(SOON).await?;
+    way.remove();
+    let held = api.release().await?.len();
+    all_issued(&world, &asked, LATER).await?;
+    let mut at_once = 0;
+    for one in &asked {
+        at_once += usize::from(world.status_writes(&ours, &one.request.name)? == [200]);
+    }
+    ensure!(held == 16 && at_once == 40 - held, "{at_once} were not Pending first, and {held} were on their way");
     Ok(())
 }
 
