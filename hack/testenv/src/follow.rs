@@ -1,5 +1,5 @@
-//! Objects of the API server followed through every outage of it: a list, a watch from there, and from the start again when the
-//! watch ends. Each state is shown at least once, in order.
+//! Objects of the API server followed through every outage of it: a list, a watch from there, and another one where that has
+//! ended. Each state is shown at least once, in order.
 
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use serde_json::Value;
 use crate::kube::Kube;
 
 const PAUSE: Duration = Duration::from_millis(300);
+/// Objects of a list at a time.
+const PAGE: usize = 500;
 
 /// Something that goes on until this is dropped.
 pub struct Going(tokio::task::JoinHandle<()>);
@@ -30,26 +32,50 @@ impl Drop for Going {
 pub fn follow(kube: &Kube, path: &str, mut show: impl FnMut(Value) + Send + 'static) -> Going {
     let (kube, path) = (kube.clone(), path.to_owned());
     Going::new(async move {
+        let mut from = None;
         loop {
-            // An API server that is away, or a watch that has ended: what was missed is in the next list.
-            let _ended = once(&kube, &path, &mut show).await;
+            // An API server that is away, or one that has forgotten where this was: what was missed is in the next list.
+            if once(&kube, &path, &mut from, &mut show).await.is_err() {
+                from = None;
+            }
             tokio::time::sleep(PAUSE).await;
         }
     })
 }
 
-async fn once(kube: &Kube, path: &str, show: &mut (impl FnMut(Value) + Send)) -> Result<()> {
-    let mut list = kube.get(path).await?;
-    let version = list["metadata"]["resourceVersion"].as_str().context("a list without a version")?.to_owned();
-    if let Some(items) = list["items"].as_array_mut() {
-        items.drain(..).for_each(&mut *show);
-    }
+/// Lists, unless it is known where the last watch has ended, and watches from there.
+async fn once(kube: &Kube, path: &str, from: &mut Option<String>, show: &mut (impl FnMut(Value) + Send)) -> Result<()> {
     let and = if path.contains('?') { '&' } else { '?' };
+    let version = match from.take() {
+        Some(version) => version,
+        None => list(kube, &format!("{path}{and}"), show).await?,
+    };
     let mut watch = Watch::open(kube, &format!("{path}{and}watch=true&resourceVersion={version}")).await?;
+    *from = Some(version);
     while let Some((_, object)) = watch.next().await? {
+        *from = Some(version_of(&object)?);
         show(object);
     }
     Ok(())
+}
+
+/// Shows what is there, piece by piece: of many thousands the whole would keep everybody waiting. Gives the version of the list.
+async fn list(kube: &Kube, path_and: &str, show: &mut (impl FnMut(Value) + Send)) -> Result<String> {
+    let mut rest = String::new();
+    loop {
+        let mut page = kube.get(&format!("{path_and}limit={PAGE}{rest}")).await?;
+        if let Some(items) = page["items"].as_array_mut() {
+            items.drain(..).for_each(&mut *show);
+        }
+        match page["metadata"]["continue"].as_str().filter(|next| !next.is_empty()) {
+            Some(next) => rest = format!("&continue={next}"),
+            None => return version_of(&page),
+        }
+    }
+}
+
+fn version_of(object: &Value) -> Result<String> {
+    object["metadata"]["resourceVersion"].as_str().map(str::to_owned).context("an object without a version")
 }
 
 /// A watch while it lasts.
