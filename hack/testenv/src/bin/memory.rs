@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use testenv::{
     Chain, ControlPlane, Controller, ControllerOptions, Csr, Issuer, IssuerRef, Kube, Options, Request, Run, condition,
-    exit_code, in_a_run, openssl,
+    exit_code, in_a_run, in_parallel, openssl,
 };
-use tokio::task::JoinSet;
 
 const OURS: usize = 2_000;
 const OTHERS: usize = 20_000;
+/// As many as keep the API server busy.
 const CLIENTS: usize = 24;
 /// How long it is left alone before it is measured.
 const SETTLES: Duration = Duration::from_secs(5);
@@ -75,7 +75,7 @@ async fn measure(run: &Run, program: PathBuf) -> Result<Found> {
     let other = IssuerRef { group: "cert-manager.io".into(), kind: "Issuer".into(), name: "other".into() };
     let csr = Csr::new().cn("other.example").dns("other.example").ec()?.csr_pem;
     let began = Instant::now();
-    in_parallel(OTHERS, |number| {
+    in_parallel(OTHERS, CLIENTS, |number| {
         let request = Request::new("others", &format!("other-{number}"), &other, &csr);
         let kube = plane.kube.clone();
         async move { request.create(&kube).await.map(drop) }
@@ -85,7 +85,7 @@ async fn measure(run: &Run, program: PathBuf) -> Result<Found> {
     settled(&controller, "beside them").await?;
 
     let began = Instant::now();
-    in_parallel(OURS, |number| {
+    in_parallel(OURS, CLIENTS, |number| {
         let (issuer, kube) = (issuer.issuer_ref.clone(), plane.kube.clone());
         async move {
             let csr = Csr::workload("mesh", &format!("workload-{number}")).ec()?.csr_pem;
@@ -124,26 +124,6 @@ async fn settled(controller: &Controller, when: &str) -> Result<f64> {
         field("VmHWM:"),
     );
     Ok(resident)
-}
-
-/// Runs `work` for each number below `count`, as many at a time as keep the API server busy.
-async fn in_parallel<F>(count: usize, work: impl Fn(usize) -> F) -> Result<()>
-where
-    F: Future<Output = Result<()>> + Send + 'static,
-{
-    let mut under_way = JoinSet::new();
-    for number in 0..count {
-        if under_way.len() >= CLIENTS
-            && let Some(done) = under_way.join_next().await
-        {
-            done??;
-        }
-        under_way.spawn(work(number));
-    }
-    while let Some(done) = under_way.join_next().await {
-        done??;
-    }
-    Ok(())
 }
 
 /// Waits until every request of ours has its certificate; openssl looks at one of them.
