@@ -41,6 +41,8 @@ pub struct KubeCall {
     pub forbidden: bool,
     /// When it came in.
     pub time: String,
+    /// When it was answered; for a running watch, when it began.
+    pub answered: String,
 }
 
 /// Some calls, to be narrowed down and counted.
@@ -107,6 +109,7 @@ impl KubeCall {
             code: line["responseStatus"]["code"].as_u64().unwrap_or_default(),
             forbidden: line["annotations"]["authorization.k8s.io/decision"] == "forbid",
             time: text(&line["requestReceivedTimestamp"]),
+            answered: text(&line["stageTimestamp"]),
         }
     }
 

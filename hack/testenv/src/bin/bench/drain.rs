@@ -1,0 +1,44 @@
+//! Approved requests wait, and their issuer appears: from the first to the last that is issued.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::arena::{Arena, Contender, Signing};
+use crate::gauge::{Figures, Finish, Gauge, between, span, written};
+
+const WITHIN: Duration = Duration::from_secs(600);
+
+/// The scenario's name in the record.
+pub fn name(signing: Signing) -> String {
+    format!("drain, {signing}")
+}
+
+/// One turn.
+pub async fn drain(arena: &Arena, contender: Contender, signing: Signing, requests: usize) -> Result<Figures> {
+    arena.go(contender).await?;
+    arena.approved(requests, contender).await?;
+    arena.calm().await?;
+    let gauge = Gauge::start(arena, contender).await?;
+    let mut finish = Finish::watch(&arena.plane.kube_audit, arena.account(contender))?;
+    arena.issuer(contender, signing).await?;
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        // The log is read seldom, and the list only when all may be done: both cost what is measured.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        if finish.count()? >= requests && arena.issued().await? == requests {
+            break;
+        }
+        let peer = arena.peer(contender)?;
+        ensure!(Instant::now() < deadline, "{}", peer.complaint(&format!("issued {} of {requests}", finish.count()?)));
+    }
+    let (namespace, account) = arena.account(contender);
+    let written = written(&gauge.calls()?, namespace, account)?;
+    let begun = gauge.begun;
+    let waits = between(&written.keys().map(|name| (name.clone(), begun)).collect(), &written);
+    let took = span(&written).context("nothing was issued")?;
+    let figures = gauge.read(requests).await?.with_rate(requests - 1, took).with_waits(waits);
+    arena.stop(contender).await?;
+    arena.clear(contender).await?;
+    Ok(figures)
+}

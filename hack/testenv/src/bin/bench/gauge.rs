@@ -1,0 +1,200 @@
+//! What a scenario cost: CPU time by process, calls by audit log, bytes by the API server's own metrics.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use testenv::{KubeAudit, KubeCalls, Peer};
+
+use crate::arena::{Arena, Contender};
+
+const MB: f64 = 1e6;
+
+/// What one turn of one contender cost. Per certificate, unless it says otherwise.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Figures {
+    pub certificates: usize,
+    pub per_second: f64,
+    /// Milliseconds.
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    /// Milliseconds of CPU time by process.
+    pub cpu: BTreeMap<String, f64>,
+    /// MB of resident memory of the issuer before and after, in all.
+    pub memory: [f64; 2],
+    pub signs: f64,
+    /// Logins, checks and the like, in all.
+    pub other_vault_calls: usize,
+    pub status_writes: f64,
+    /// Reads, leases and issuers' status, in all, by what they were.
+    pub other_api_calls: BTreeMap<String, usize>,
+    /// Bytes of bodies that the API server was sent.
+    pub bytes_received: f64,
+    /// Bytes of answers and watch events that the API server sent.
+    pub bytes_sent: f64,
+}
+
+/// The state before a scenario.
+pub struct Gauge<'a> {
+    arena: &'a Arena,
+    contender: Contender,
+    memory: f64,
+    bytes: [f64; 2],
+    cpu: Vec<(&'a Peer, Duration)>,
+    vault: testenv::Mark,
+    kube: testenv::KubeMark,
+    /// When it began.
+    pub begun: Timestamp,
+}
+
+impl<'a> Gauge<'a> {
+    /// Begins.
+    pub async fn start(arena: &'a Arena, contender: Contender) -> Result<Gauge<'a>> {
+        let bytes = bytes(arena).await?;
+        let memory = arena.peer(contender)?.memory()? as f64 / MB;
+        let cpu = arena.running().map(|peer| Ok((peer, peer.cpu_time()?))).collect::<Result<_>>()?;
+        let (vault, kube) = (arena.plane.bao.audit().mark()?, arena.plane.kube_audit.mark()?);
+        Ok(Gauge { arena, contender, memory, bytes, cpu, vault, kube, begun: Timestamp::now() })
+    }
+
+    /// What the API server was asked since.
+    pub fn calls(&self) -> Result<KubeCalls> {
+        self.arena.plane.kube_audit.since(self.kube)
+    }
+
+    /// Ends: what it cost for so many certificates.
+    pub async fn read(self, certificates: usize) -> Result<Figures> {
+        let n = certificates as f64;
+        let cpu = self.cpu.iter().map(|(peer, before)| {
+            Ok((peer.name().to_owned(), (peer.cpu_time()? - *before).as_secs_f64() * 1_000.0 / n))
+        });
+        let cpu = cpu.collect::<Result<_>>()?;
+        let memory = [self.memory, self.arena.peer(self.contender)?.memory()? as f64 / MB];
+        let (calls, vault) = (self.calls()?, self.arena.plane.bao.audit().since(self.vault)?);
+        let bytes = bytes(self.arena).await?;
+        let (namespace, account) = self.arena.account(self.contender);
+        let mut other_api_calls = BTreeMap::new();
+        let own = calls.of(namespace, account);
+        let writes = own.writes().resource(STATUS).len();
+        for call in own.iter().filter(|call| !(call.is_write() && call.resource == STATUS)) {
+            *other_api_calls.entry(format!("{} {}", call.verb, call.resource)).or_default() += 1;
+        }
+        let signs = vault.iter().filter(|call| call.path.contains("/sign/") && !call.probe).count();
+        Ok(Figures {
+            certificates,
+            cpu,
+            memory,
+            signs: signs as f64 / n,
+            other_vault_calls: vault.len() - signs,
+            status_writes: writes as f64 / n,
+            other_api_calls,
+            bytes_received: (bytes[0] - self.bytes[0]) / n,
+            bytes_sent: (bytes[1] - self.bytes[1]) / n,
+            ..Figures::default()
+        })
+    }
+}
+
+/// The resource that requests' status is written to.
+pub const STATUS: &str = "certificaterequests/status";
+
+impl Figures {
+    /// With these waits.
+    pub fn with_waits(mut self, mut waits: Vec<Duration>) -> Figures {
+        waits.sort();
+        let at = |share: f64| {
+            let last = waits.len().saturating_sub(1);
+            // A share below one of an index.
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is small and positive")]
+            let index = (last as f64 * share).round() as usize;
+            waits.get(index).copied().unwrap_or_default().as_secs_f64() * 1_000.0
+        };
+        (self.p50, self.p90, self.p99) = (at(0.5), at(0.9), at(0.99));
+        self
+    }
+
+    /// With so many certificates between two moments.
+    pub fn with_rate(mut self, certificates: usize, took: Duration) -> Figures {
+        self.per_second = certificates as f64 / took.as_secs_f64();
+        self
+    }
+}
+
+/// When the last status write of an account to each request was answered, by name.
+pub fn written(calls: &KubeCalls, namespace: &str, account: &str) -> Result<HashMap<String, Timestamp>> {
+    last_answers(&calls.of(namespace, account).writes())
+}
+
+/// When each request was approved, by name.
+pub fn approved(calls: &KubeCalls) -> Result<HashMap<String, Timestamp>> {
+    last_answers(&calls.keep(|call| call.uri.contains("testenv-approver")))
+}
+
+fn last_answers(calls: &KubeCalls) -> Result<HashMap<String, Timestamp>> {
+    let calls = calls.resource(STATUS).keep(|call| call.code == 200);
+    calls
+        .iter()
+        .map(|call| Ok((call.name.clone(), call.answered.parse().context("a time in the audit log")?)))
+        .collect()
+}
+
+/// From one moment to the other, for each name that has both.
+pub fn between(from: &HashMap<String, Timestamp>, to: &HashMap<String, Timestamp>) -> Vec<Duration> {
+    let waits = to.iter().filter_map(|(name, end)| Some(end.duration_since(*from.get(name)?)));
+    waits.map(|wait| Duration::try_from(wait).unwrap_or_default()).collect()
+}
+
+/// From the first to the last.
+pub fn span(moments: &HashMap<String, Timestamp>) -> Result<Duration> {
+    let first = moments.values().min().context("nothing was written")?;
+    let last = moments.values().max().context("nothing was written")?;
+    Ok(Duration::try_from(last.duration_since(*first))?)
+}
+
+/// Bytes of bodies received, and of answers and watch events sent, since the API server started.
+async fn bytes(arena: &Arena) -> Result<[f64; 2]> {
+    let answer = arena.plane.kube.get("/metrics").await?;
+    let text = answer.as_str().context("the API server's metrics are no text")?;
+    let sum = |name: &str| -> f64 {
+        let samples = text.lines().filter(|line| line.starts_with(name) && line.contains("certificaterequests"));
+        samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    };
+    let events = |name: &str| -> f64 {
+        let samples = text.lines().filter(|line| line.starts_with(name) && line.contains("ertificate"));
+        samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    };
+    Ok([
+        sum("apiserver_request_body_size_bytes_sum"),
+        sum("apiserver_response_sizes_sum") + events("apiserver_watch_events_sizes_sum"),
+    ])
+}
+
+/// How often a log has grown by a status write of this account.
+pub struct Finish {
+    log: testenv::Tail,
+    needle: String,
+    seen: usize,
+}
+
+impl Finish {
+    /// Counts from here on.
+    pub fn watch(audit: &KubeAudit, account: (&str, &str)) -> Result<Finish> {
+        let mut log = testenv::Tail::new(audit.path());
+        log.read()?;
+        Ok(Finish { log, needle: format!("system:serviceaccount:{}:{}\"", account.0, account.1), seen: 0 })
+    }
+
+    /// How many there are by now.
+    pub fn count(&mut self) -> Result<usize> {
+        let text = self.log.read()?;
+        let write = |line: &&str| {
+            line.contains("\"subresource\":\"status\"")
+                && line.contains("\"certificaterequests\"")
+                && line.contains(&self.needle)
+        };
+        self.seen += text.lines().filter(write).count();
+        Ok(self.seen)
+    }
+}

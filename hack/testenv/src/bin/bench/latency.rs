@@ -1,0 +1,109 @@
+//! From approval to certificate, with few clients that ask again and again, and with a herd that asks at once. Both moments
+//! are the API server's own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use testenv::follow::{Going, follow};
+use testenv::{Kube, condition, in_parallel};
+use tokio::sync::oneshot;
+
+use crate::arena::{Arena, Contender, REQUESTS, Signing, request};
+use crate::gauge::{Figures, Gauge, approved, between, span, written};
+
+const MEASURED: usize = 200;
+/// Not measured: the first ones log in and open connections.
+const WARM_UP: usize = 16;
+const CLIENTS_OF_HERD: usize = 500;
+const WITHIN: Duration = Duration::from_secs(120);
+
+/// The herd's name in the record.
+pub const HERD: &str = "herd";
+
+/// The closed loop's name in the record.
+pub fn name(clients: usize) -> String {
+    format!("latency, {clients} client{}", if clients == 1 { "" } else { "s" })
+}
+
+/// So many clients, each of which asks for the next certificate when it has one.
+pub async fn closed_loop(arena: &Arena, contender: Contender, clients: usize) -> Result<Figures> {
+    measure(arena, contender, MEASURED, clients).await
+}
+
+/// As many clients as certificates.
+pub async fn herd(arena: &Arena, contender: Contender) -> Result<Figures> {
+    measure(arena, contender, CLIENTS_OF_HERD, CLIENTS_OF_HERD).await
+}
+
+async fn measure(arena: &Arena, contender: Contender, count: usize, clients: usize) -> Result<Figures> {
+    arena.go(contender).await?;
+    arena.issuer(contender, Signing::USUAL).await?;
+    arena.ready(contender).await?;
+    let ends = Arc::new(Ends::watch(&arena.plane.kube));
+    let issuer = contender.issuer();
+    let ask = |prefix: &'static str, count, clients| {
+        let (kube, ends, issuer) = (arena.plane.kube.clone(), Arc::clone(&ends), issuer.clone());
+        in_parallel(count, clients, move |number| {
+            let (kube, ends, issuer) = (kube.clone(), Arc::clone(&ends), issuer.clone());
+            async move {
+                let name = format!("{prefix}-{number}");
+                let end = ends.of(&name);
+                let created = request(&kube, &issuer, &name).await?;
+                created.approve().await?;
+                let reason = tokio::time::timeout(WITHIN, end).await.context("it is not issued")??;
+                ensure!(reason == "Issued", "{name} ended {reason}");
+                created.delete().await
+            }
+        })
+    };
+    ask("warm-up", WARM_UP, clients).await?;
+    arena.calm().await?;
+    let gauge = Gauge::start(arena, contender).await?;
+    ask("asked", count, clients).await?;
+    let calls = gauge.calls()?;
+    let (namespace, account) = arena.account(contender);
+    let written = written(&calls, namespace, account)?;
+    let waits = between(&approved(&calls)?, &written);
+    ensure!(waits.len() == count, "{} of {count} were issued", waits.len());
+    let figures = gauge.read(count).await?.with_rate(count - 1, span(&written)?).with_waits(waits);
+    arena.stop(contender).await?;
+    arena.clear(contender).await?;
+    Ok(figures)
+}
+
+/// Tells when a request has ended, by one watch for all.
+struct Ends {
+    waiting: Arc<Mutex<HashMap<String, oneshot::Sender<String>>>>,
+    _watching: Going,
+}
+
+impl Ends {
+    fn watch(kube: &Kube) -> Ends {
+        let waiting: Arc<Mutex<HashMap<String, oneshot::Sender<String>>>> = Arc::default();
+        let told = Arc::clone(&waiting);
+        let watching = follow(kube, REQUESTS, move |object: Value| {
+            let reason = condition(&object, "Ready").and_then(|ready| ready["reason"].as_str()).unwrap_or_default();
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            if matches!(reason, "Issued" | "Failed" | "Denied")
+                && let Some(sender) = lock(&told).remove(name)
+            {
+                // Who asked may have given up.
+                let _gone = sender.send(reason.to_owned());
+            }
+        });
+        Ends { waiting, _watching: watching }
+    }
+
+    fn of(&self, name: &str) -> oneshot::Receiver<String> {
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.waiting).insert(name.to_owned(), sender);
+        receiver
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,162 @@
+//! The record for people: a table a scenario, and the ratios. A cell is the median of the turns, with the least and the most.
+
+use std::fmt::Write as _;
+
+use crate::arena::{Contender, Signing};
+use crate::gauge::Figures;
+use crate::record::Record;
+use crate::shares::Step;
+use crate::{drain, latency, pipeline, walls};
+
+/// Least, median and most of some figures.
+#[derive(Clone, Copy, Default)]
+pub struct Spread {
+    pub least: f64,
+    pub median: f64,
+    pub most: f64,
+}
+
+impl Spread {
+    pub fn of(figures: impl Iterator<Item = f64>) -> Spread {
+        let mut figures: Vec<f64> = figures.collect();
+        figures.sort_by(f64::total_cmp);
+        let at = |index: usize| figures.get(index).copied().unwrap_or_default();
+        let last = figures.len().saturating_sub(1);
+        let median = (at(last / 2) + at(last.div_ceil(2))) / 2.0;
+        Spread { least: at(0), median, most: at(last) }
+    }
+
+    fn cell(self, digits: usize) -> String {
+        let Spread { least, median, most } = self;
+        format!("{median:.digits$} ({least:.digits$}–{most:.digits$})")
+    }
+}
+
+/// All of it.
+pub fn of(record: &Record, steps: &[Step]) -> String {
+    let mut text = String::new();
+    for scenario in record.scenarios() {
+        scenario_table(&mut text, record, scenario);
+    }
+    steps_table(&mut text, record, steps);
+    ratios(&mut text, record);
+    text
+}
+
+fn scenario_table(text: &mut String, record: &Record, scenario: &str) {
+    let _ = writeln!(text, "\n## {scenario}\n");
+    let contenders = record.contenders(scenario);
+    let _ = writeln!(text, "| | {} |", contenders.join(" | "));
+    let _ = writeln!(text, "|---|{}", "---|".repeat(contenders.len()));
+    let mut row = |title: &str, digits: usize, of: &dyn Fn(&Figures) -> Option<f64>| {
+        let cells: Vec<_> = contenders
+            .iter()
+            .map(|contender| {
+                let figures: Vec<f64> = record.turns(scenario, contender).iter().filter_map(of).collect();
+                if figures.is_empty() { String::new() } else { Spread::of(figures.into_iter()).cell(digits) }
+            })
+            .collect();
+        if cells.iter().any(|cell| !cell.is_empty()) {
+            let _ = writeln!(text, "| {title} | {} |", cells.join(" | "));
+        }
+    };
+    let issuing = |figures: &Figures| figures.signs > 0.0;
+    let when = |figures: &Figures, value: f64| issuing(figures).then_some(value);
+    row("certificates/s", 1, &|it| Some(it.per_second));
+    row("p50, ms", 1, &|it| when(it, it.p50));
+    row("p90, ms", 1, &|it| when(it, it.p90));
+    row("p99, ms", 1, &|it| when(it, it.p99));
+    for peer in
+        ["vault-mesh-issuer", "cert-manager-controller", "openbao", "kube-apiserver", "cert-manager-webhook", "etcd"]
+    {
+        row(&format!("CPU of {peer}, ms each"), 2, &|it| it.cpu.get(peer).copied());
+    }
+    row("memory before, MB", 1, &|it| when(it, it.memory[0]));
+    row("memory after, MB", 1, &|it| when(it, it.memory[1]));
+    row("signs each", 3, &|it| when(it, it.signs));
+    row("other calls at Vault, in all", 0, &|it| when(it, it.other_vault_calls as f64));
+    row("status writes each", 3, &|it| when(it, it.status_writes));
+    row("other calls at the API server, in all", 0, &|it| when(it, it.other_api_calls.values().sum::<usize>() as f64));
+    row("bytes to the API server, each", 0, &|it| when(it, it.bytes_received));
+    row("bytes from the API server, each", 0, &|it| when(it, it.bytes_sent));
+}
+
+fn steps_table(text: &mut String, record: &Record, steps: &[Step]) {
+    if steps.is_empty() {
+        return;
+    }
+    let usual = drain::name(Signing::USUAL);
+    let all = Spread::of(record.turns(&usual, Contender::Ours.name()).iter().map(issuer_cpu)).median;
+    let _ = writeln!(
+        text,
+        "\n## steps of ours that need no peer\n\n| step | µs | share of our CPU time in \"{usual}\" |\n|---|---|---|"
+    );
+    for (step, milliseconds) in steps {
+        let share = if all > 0.0 { format!("{:.0} %", 100.0 * milliseconds / all) } else { "not measured".to_owned() };
+        let _ = writeln!(text, "| {step} | {:.0} | {share} |", 1_000.0 * milliseconds);
+    }
+}
+
+fn ratios(text: &mut String, record: &Record) {
+    let _ = writeln!(text, "\n## Ratios (turn by turn: median, least, most)\n\n| what | ratio |\n|---|---|");
+    let mut row = |what: &str, spread: Option<Spread>| {
+        if let Some(spread) = spread {
+            let _ = writeln!(text, "| {what} | {} |", spread.cell(2));
+        }
+    };
+    for scenario in Signing::ALL.map(drain::name) {
+        row(&format!("{scenario}: ours, of what the walls leave"), of_walls(record, &scenario));
+        row(
+            &format!("{scenario}: ours, times the built-in's certificates/s"),
+            versus(record, &scenario, |it| it.per_second),
+        );
+        row(&format!("{scenario}: CPU of the issuer, of the built-in's"), own_cpu(record, &scenario));
+        row(
+            &format!("{scenario}: CPU of OpenBao, of the built-in's"),
+            versus(record, &scenario, |it| cpu(it, "openbao")),
+        );
+    }
+    for scenario in [latency::name(1), latency::name(8), latency::HERD.to_owned()] {
+        row(&format!("{scenario}: p50, of the built-in's"), versus(record, &scenario, |it| it.p50));
+        row(&format!("{scenario}: p99, of the built-in's"), versus(record, &scenario, |it| it.p99));
+        row(&format!("{scenario}: CPU of the issuer, of the built-in's"), own_cpu(record, &scenario));
+        row(
+            &format!("{scenario}: CPU of OpenBao, of the built-in's"),
+            versus(record, &scenario, |it| cpu(it, "openbao")),
+        );
+    }
+    row("pipeline: ours, times the built-in's certificates/s", versus(record, pipeline::NAME, |it| it.per_second));
+}
+
+/// CPU time of the issuer itself, whichever it is: only one of the two runs.
+fn issuer_cpu(figures: &Figures) -> f64 {
+    cpu(figures, "vault-mesh-issuer") + cpu(figures, "cert-manager-controller")
+}
+
+fn cpu(figures: &Figures, peer: &str) -> f64 {
+    figures.cpu.get(peer).copied().unwrap_or_default()
+}
+
+/// Ours to the built-in, turn by turn.
+fn versus(record: &Record, scenario: &str, figure: impl Fn(&Figures) -> f64) -> Option<Spread> {
+    paired(record, scenario, |ours, built_in| figure(ours) / figure(built_in))
+}
+
+fn own_cpu(record: &Record, scenario: &str) -> Option<Spread> {
+    versus(record, scenario, issuer_cpu)
+}
+
+fn paired(record: &Record, scenario: &str, ratio: impl Fn(&Figures, &Figures) -> f64) -> Option<Spread> {
+    let ours = record.turns(scenario, Contender::Ours.name());
+    let built_in = record.turns(scenario, Contender::BuiltIn.name());
+    let pairs = ours.iter().zip(built_in);
+    (!ours.is_empty()).then(|| Spread::of(pairs.map(|(ours, built_in)| ratio(ours, built_in))))
+}
+
+/// Sign and status write share the cores, so an issuer that costs nothing reaches 1/(1/sign + 1/write).
+fn of_walls(record: &Record, scenario: &str) -> Option<Spread> {
+    let ours = record.turns(scenario, Contender::Ours.name());
+    let (signs, writes) = (record.turns(scenario, walls::SIGN), record.turns(walls::EVERY_DRAIN, walls::WRITE));
+    let walls = signs.iter().zip(writes).map(|(sign, write)| 1.0 / (1.0 / sign.per_second + 1.0 / write.per_second));
+    (!ours.is_empty()).then(|| Spread::of(ours.iter().zip(walls).map(|(ours, wall)| ours.per_second / wall)))
+}
