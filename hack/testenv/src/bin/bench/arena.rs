@@ -42,13 +42,12 @@ impl Contender {
         }
     }
 
-    /// Its issuer, named after it.
-    pub fn issuer(self) -> IssuerRef {
+    /// Its issuer of that number, named after it.
+    pub fn issuer(self, number: usize) -> IssuerRef {
+        let name = format!("{}-{number}", self.name());
         match self {
-            Contender::Ours => IssuerRef::new("VaultMeshIssuer", self.name()),
-            Contender::BuiltIn => {
-                IssuerRef { group: "cert-manager.io".into(), kind: "Issuer".into(), name: self.name().into() }
-            }
+            Contender::Ours => IssuerRef::new("VaultMeshIssuer", &name),
+            Contender::BuiltIn => IssuerRef { group: "cert-manager.io".into(), kind: "Issuer".into(), name },
         }
     }
 
@@ -179,10 +178,17 @@ impl Arena {
         Ok(())
     }
 
-    /// Creates the contender's issuer, with a Secret of its own.
-    pub async fn issuer(&self, contender: Contender, signing: Signing) -> Result<()> {
-        let (kube, recipe, name) = (&self.plane.kube, self.recipe(signing)?, contender.name());
-        let issuer = Issuer::app_role(NAMESPACE, name, &self.plane.bao, recipe);
+    /// Creates so many issuers of the contender, each with a Secret of its own.
+    pub async fn issuers(&self, contender: Contender, signing: Signing, count: usize) -> Result<()> {
+        for number in 0..count {
+            self.issuer(contender, signing, number).await?;
+        }
+        Ok(())
+    }
+
+    async fn issuer(&self, contender: Contender, signing: Signing, number: usize) -> Result<()> {
+        let (kube, recipe, name) = (&self.plane.kube, self.recipe(signing)?, contender.issuer(number).name);
+        let issuer = Issuer::app_role(NAMESPACE, &name, &self.plane.bao, recipe);
         let vault = issuer.object()["spec"]["vault"].clone();
         match contender {
             Contender::Ours => drop(issuer.create(kube).await?),
@@ -199,19 +205,19 @@ impl Arena {
         Ok(())
     }
 
-    /// Waits until the contender's issuer is Ready.
+    /// Waits until the contender's first issuer is Ready.
     pub async fn ready(&self, contender: Contender) -> Result<()> {
-        let path = format!("{}/{}", contender.issuers(), contender.name());
+        let path = format!("{}/{}", contender.issuers(), contender.issuer(0).name);
         let ready = self.plane.kube.wait_condition(&path, "Ready", "True", SOON).await;
         let peer = self.peer(contender)?;
         ready.map(drop).with_context(|| peer.complaint("has no Ready issuer"))
     }
 
-    /// Creates and approves so many requests.
-    pub async fn approved(&self, count: usize, contender: Contender) -> Result<()> {
+    /// Creates and approves so many requests, to the contender's issuers in turn.
+    pub async fn approved(&self, prefix: &str, count: usize, contender: Contender, issuers: usize) -> Result<()> {
         in_parallel(count, CLIENTS, |number| {
-            let (issuer, kube) = (contender.issuer(), self.plane.kube.clone());
-            let name = format!("workload-{number}");
+            let (issuer, kube) = (contender.issuer(number % issuers), self.plane.kube.clone());
+            let name = format!("{prefix}-{number}");
             async move { request(&kube, &issuer, &name).await?.approve().await }
         })
         .await
@@ -242,9 +248,14 @@ impl Arena {
         Ok(requests.iter().filter(|request| reason(request) == Some("Issued".into())).count())
     }
 
-    /// Deletes all requests, and the contender's issuer.
+    /// Deletes the contender's issuers.
+    pub async fn without_issuers(&self, contender: Contender) -> Result<()> {
+        self.delete_all(contender.issuers()).await
+    }
+
+    /// Deletes all requests, and the contender's issuers.
     pub async fn clear(&self, contender: Contender) -> Result<()> {
-        self.plane.kube.delete(contender.issuers()).await?;
+        self.without_issuers(contender).await?;
         self.delete_all(REQUESTS).await
     }
 

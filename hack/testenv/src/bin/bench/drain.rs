@@ -14,19 +14,43 @@ pub fn name(signing: Signing) -> String {
     format!("drain, {signing}")
 }
 
-/// One turn.
-pub async fn drain(arena: &Arena, contender: Contender, signing: Signing, requests: usize) -> Result<Figures> {
+/// What waits.
+#[derive(Clone, Copy)]
+pub struct Waiting {
+    /// How many requests.
+    pub requests: usize,
+    /// For how many issuers.
+    pub issuers: usize,
+}
+
+/// One turn, after which nothing is left.
+pub async fn drain(arena: &Arena, contender: Contender, signing: Signing, waiting: Waiting) -> Result<Figures> {
+    let figures = drained(arena, contender, signing, waiting, "workload").await?;
+    arena.clear(contender).await?;
+    Ok(figures)
+}
+
+/// One turn; the requests stay, and so do the issuers.
+pub async fn drained(
+    arena: &Arena,
+    contender: Contender,
+    signing: Signing,
+    waiting: Waiting,
+    prefix: &str,
+) -> Result<Figures> {
+    let Waiting { requests, issuers } = waiting;
+    let before = arena.issued().await?;
     arena.go(contender).await?;
-    arena.approved(requests, contender).await?;
+    arena.approved(prefix, requests, contender, issuers).await?;
     arena.calm().await?;
     let gauge = Gauge::start(arena, contender).await?;
     let mut finish = Finish::watch(&arena.plane.kube_audit, arena.account(contender))?;
-    arena.issuer(contender, signing).await?;
+    arena.issuers(contender, signing, issuers).await?;
     let deadline = Instant::now() + WITHIN;
     loop {
         // The log is read seldom, and the list only when all may be done: both cost what is measured.
         tokio::time::sleep(Duration::from_millis(200)).await;
-        if finish.count()? >= requests && arena.issued().await? == requests {
+        if finish.count()? >= requests && arena.issued().await? == before + requests {
             break;
         }
         let peer = arena.peer(contender)?;
@@ -39,6 +63,5 @@ pub async fn drain(arena: &Arena, contender: Contender, signing: Signing, reques
     let took = span(&written).context("nothing was issued")?;
     let figures = gauge.read(requests).await?.with_rate(requests - 1, took).with_waits(waits);
     arena.stop(contender).await?;
-    arena.clear(contender).await?;
     Ok(figures)
 }

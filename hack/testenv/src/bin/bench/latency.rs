@@ -40,10 +40,10 @@ pub async fn herd(arena: &Arena, contender: Contender) -> Result<Figures> {
 
 async fn measure(arena: &Arena, contender: Contender, count: usize, clients: usize) -> Result<Figures> {
     arena.go(contender).await?;
-    arena.issuer(contender, Signing::USUAL).await?;
+    arena.issuers(contender, Signing::USUAL, 1).await?;
     arena.ready(contender).await?;
     let ends = Arc::new(Ends::watch(&arena.plane.kube));
-    let issuer = contender.issuer();
+    let issuer = contender.issuer(0);
     let ask = |prefix: &'static str, count, clients| {
         let (kube, ends, issuer) = (arena.plane.kube.clone(), Arc::clone(&ends), issuer.clone());
         in_parallel(count, clients, move |number| {

@@ -9,6 +9,7 @@
 mod arena;
 mod drain;
 mod gauge;
+mod growth;
 mod latency;
 mod pipeline;
 mod record;
@@ -23,6 +24,7 @@ use anyhow::{Context, Result, bail, ensure};
 use testenv::{Run, exit_code, in_a_run};
 
 use crate::arena::{Arena, Contender, Signing};
+use crate::drain::Waiting;
 use crate::record::Record;
 use crate::walls::Walls;
 
@@ -45,17 +47,19 @@ enum Scenario {
     Latency,
     Herd,
     Pipeline,
+    Growth,
 }
 
 impl Scenario {
-    const ALL: [(&str, Scenario); 4] = [
+    const ALL: [(&str, Scenario); 5] = [
         ("drain", Scenario::Drain),
         ("latency", Scenario::Latency),
         ("herd", Scenario::Herd),
         ("pipeline", Scenario::Pipeline),
+        ("growth", Scenario::Growth),
     ];
     /// Those in which of cert-manager only its Vault issuer takes part.
-    const ALONE: [Scenario; 3] = [Scenario::Drain, Scenario::Latency, Scenario::Herd];
+    const ALONE: [Scenario; 4] = [Scenario::Drain, Scenario::Latency, Scenario::Herd, Scenario::Growth];
 }
 
 fn main() -> ExitCode {
@@ -120,6 +124,9 @@ async fn bench(run: &Run, settings: &Settings) -> Result<Record> {
                     record.add(latency::HERD, contender.name(), latency::herd(&arena, contender).await?);
                 }
             }
+            if asked(Scenario::Growth) {
+                growth::turn(&arena, settings.requests, &mut record).await?;
+            }
         }
     }
     if asked(Scenario::Pipeline) {
@@ -139,7 +146,8 @@ async fn drains(arena: &Arena, walls: &Walls, requests: usize, record: &mut Reco
     for signing in Signing::ALL {
         let scenario = drain::name(signing);
         for contender in Contender::IN_TURN {
-            record.add(&scenario, contender.name(), drain::drain(arena, contender, signing, requests).await?);
+            let waiting = Waiting { requests, issuers: 1 };
+            record.add(&scenario, contender.name(), drain::drain(arena, contender, signing, waiting).await?);
         }
         record.add(&scenario, walls::SIGN, walls.sign(arena, signing, requests).await?);
     }

@@ -20,13 +20,13 @@ pub async fn certificates(arena: &Arena, contender: Contender) -> Result<Figures
     if contender == Contender::Ours {
         arena.go(contender).await?;
     }
-    arena.issuer(contender, Signing::USUAL).await?;
+    arena.issuers(contender, Signing::USUAL, 1).await?;
     arena.ready(contender).await?;
     arena.calm().await?;
     let gauge = Gauge::start(arena, contender).await?;
     let begun = Instant::now();
     in_parallel(COUNT, CLIENTS, |number| {
-        let (kube, issuer) = (arena.plane.kube.clone(), contender.issuer());
+        let (kube, issuer) = (arena.plane.kube.clone(), contender.issuer(0));
         async move {
             let name = format!("workload-{number}");
             let object = json!({

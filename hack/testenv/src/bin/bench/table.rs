@@ -6,7 +6,7 @@ use crate::arena::{Contender, Signing};
 use crate::gauge::Figures;
 use crate::record::Record;
 use crate::shares::Step;
-use crate::{drain, latency, pipeline, walls};
+use crate::{drain, growth, latency, pipeline, walls};
 
 /// Least, median and most of some figures.
 #[derive(Clone, Copy, Default)]
@@ -35,9 +35,10 @@ impl Spread {
 /// All of it.
 pub fn of(record: &Record, steps: &[Step]) -> String {
     let mut text = String::new();
-    for scenario in record.scenarios() {
+    for scenario in record.scenarios().iter().filter(|scenario| !scenario.starts_with(growth::NAME)) {
         scenario_table(&mut text, record, scenario);
     }
+    growth_table(&mut text, record);
     steps_table(&mut text, record, steps);
     ratios(&mut text, record);
     text
@@ -79,6 +80,30 @@ fn scenario_table(text: &mut String, record: &Record, scenario: &str) {
     row("other calls at the API server, in all", 0, &|it| when(it, it.other_api_calls.values().sum::<usize>() as f64));
     row("bytes to the API server, each", 0, &|it| when(it, it.bytes_received));
     row("bytes from the API server, each", 0, &|it| when(it, it.bytes_sent));
+}
+
+fn growth_table(text: &mut String, record: &Record) {
+    let mut played = record.scenarios().iter().filter_map(|scenario| scenario.strip_prefix(growth::NAME)).peekable();
+    if played.peek().is_none() {
+        return;
+    }
+    let head = "| | who | certificates/s | CPU of the issuer, ms each | memory before, MB | memory after, MB |";
+    let _ = writeln!(text, "\n## growth\n\n{head}\n|---|---|---|---|---|---|");
+    for row in played {
+        let scenario = format!("{}{row}", growth::NAME);
+        for contender in record.contenders(&scenario) {
+            let turns = record.turns(&scenario, contender);
+            let cell = |digits, of: fn(&Figures) -> f64| Spread::of(turns.iter().map(of)).cell(digits);
+            let _ = writeln!(
+                text,
+                "| {row} | {contender} | {} | {} | {} | {} |",
+                cell(1, |it| it.per_second),
+                cell(2, issuer_cpu),
+                cell(1, |it| it.memory[0]),
+                cell(1, |it| it.memory[1]),
+            );
+        }
+    }
 }
 
 fn steps_table(text: &mut String, record: &Record, steps: &[Step]) {

@@ -72,7 +72,7 @@ impl Walls {
         let recipe = arena.recipe(Signing::USUAL)?;
         let csr = Csr::workload(NAMESPACE, "workload").ec()?.csr_pem;
         let answer = arena.plane.bao.sign(&recipe.sign_path, &csr, "1h").await?;
-        arena.approved(count, Contender::Ours).await?;
+        arena.approved("workload", count, Contender::Ours, 1).await?;
         let statuses: Vec<_> = arena.plane.kube.list(REQUESTS).await?.iter().map(|it| issued(it, &answer)).collect();
         arena.calm().await?;
         let (before, begun) = (arena.plane.apiserver.cpu_time()?, Instant::now());

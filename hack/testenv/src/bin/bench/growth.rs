@@ -1,0 +1,60 @@
+//! Whether a certificate costs more where there are many: requests, issuers, requests of others, and finished ones at the start.
+
+use anyhow::Result;
+use testenv::{Csr, IssuerRef, Request, in_parallel};
+
+use crate::arena::{Arena, CLIENTS, Contender, Signing};
+use crate::drain::{Waiting, drain, drained};
+use crate::record::Record;
+
+/// What each row's name begins with, and no other scenario's.
+pub const NAME: &str = "growth: ";
+const ISSUERS: usize = 200;
+const OF_OTHERS: &str = "/apis/cert-manager.io/v1/namespaces/others/certificaterequests";
+
+/// One turn of all rows: with so many requests, ten and twenty times as many.
+pub async fn turn(arena: &Arena, few: usize, record: &mut Record) -> Result<()> {
+    let (more, many, ours) = (10 * few, 20 * few, Contender::Ours);
+    let one = |requests| Waiting { requests, issuers: 1 };
+    for contender in Contender::IN_TURN {
+        for requests in [few, more] {
+            let figures = drain(arena, contender, Signing::USUAL, one(requests)).await?;
+            record.add(&row(&format!("{requests} requests")), contender.name(), figures);
+        }
+    }
+    let figures = drained(arena, ours, Signing::USUAL, one(many), "many").await?;
+    record.add(&row(&format!("{many} requests")), ours.name(), figures);
+    arena.without_issuers(ours).await?;
+    let figures = drained(arena, ours, Signing::USUAL, one(few), "late").await?;
+    record.add(&row(&format!("{few} requests, started beside {many} finished ones")), ours.name(), figures);
+    arena.clear(ours).await?;
+
+    let spread = Waiting { requests: few, issuers: ISSUERS };
+    let figures = drain(arena, ours, Signing::USUAL, spread).await?;
+    record.add(&row(&format!("{few} requests, {ISSUERS} issuers")), ours.name(), figures);
+
+    others(arena, many).await?;
+    for contender in Contender::IN_TURN {
+        let figures = drain(arena, contender, Signing::USUAL, one(few)).await?;
+        record.add(&row(&format!("{few} requests beside {many} of others")), contender.name(), figures);
+    }
+    arena.delete_all(OF_OTHERS).await
+}
+
+fn row(what: &str) -> String {
+    format!("{NAME}{what}")
+}
+
+/// So many requests to an issuer of nobody here.
+async fn others(arena: &Arena, count: usize) -> Result<()> {
+    let kube = &arena.plane.kube;
+    kube.namespace("others").await?;
+    let issuer = IssuerRef { group: "cert-manager.io".into(), kind: "Issuer".into(), name: "other".into() };
+    let csr = Csr::new().cn("other.example").dns("other.example").ec()?.csr_pem;
+    in_parallel(count, CLIENTS, |number| {
+        let request = Request::new("others", &format!("other-{number}"), &issuer, &csr);
+        let kube = kube.clone();
+        async move { request.create(&kube).await.map(drop) }
+    })
+    .await
+}
