@@ -3,6 +3,9 @@
 use anyhow::Result;
 use tokio::task::JoinSet;
 
+/// As many clients as keep an API server busy.
+pub const CLIENTS: usize = 24;
+
 /// Runs `work` for each number below `count`, `at_once` at a time.
 ///
 /// # Errors

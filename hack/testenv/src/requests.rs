@@ -7,7 +7,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::csr::Csr;
 use crate::kube::{Kube, condition};
+use crate::parallel::{CLIENTS, in_parallel};
 
 /// Which issuer a request names.
 #[derive(Clone, Debug)]
@@ -122,6 +124,19 @@ impl Request {
             kube: kube.clone(),
         })
     }
+}
+
+/// Makes so many requests in `namespace` (made if it is not there) to an issuer that nobody here serves.
+pub async fn requests_of_others(kube: &Kube, namespace: &'static str, count: usize) -> Result<()> {
+    kube.namespace(namespace).await?;
+    let issuer = IssuerRef { group: "cert-manager.io".into(), kind: "Issuer".into(), name: "other".into() };
+    let csr = Csr::new().cn("other.example").dns("other.example").ec()?.csr_pem;
+    in_parallel(count, CLIENTS, |number| {
+        let request = Request::new(namespace, &format!("other-{number}"), &issuer, &csr);
+        let kube = kube.clone();
+        async move { request.create(&kube).await.map(drop) }
+    })
+    .await
 }
 
 impl Created {

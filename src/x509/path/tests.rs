@@ -4,6 +4,7 @@
 //! itself. A word is a key and its name: `CA'` is another key with the name CA, `CA:rsa` a key of that kind with the name CA,
 //! `Alias~CA` the key of CA under another name. `#2` after it makes a second, different certificate that says the same.
 
+mod limits;
 mod shapes;
 
 use std::collections::HashMap;
@@ -11,10 +12,8 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 use rcgen::{BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
-use self::shapes::{
-    cross_signed_shapes, many, plain_shapes, shapes_beyond_bounds, shapes_of_names_and_keys, shapes_with_limits,
-    thicket,
-};
+use self::limits::{many, shapes_beyond_bounds, shapes_with_limits};
+use self::shapes::{cross_signed_shapes, plain_shapes, shapes_of_names_and_keys, thicket};
 use super::*;
 use crate::x509::testing::{self, Authority, bundle, is_one_line, judge, openssl_accepts, parse_one, webpki_accepts};
 

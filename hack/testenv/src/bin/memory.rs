@@ -14,14 +14,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use testenv::{
-    Chain, ControlPlane, Controller, ControllerOptions, Csr, Issuer, IssuerRef, Kube, Options, Request, Run, condition,
-    exit_code, in_a_run, in_parallel, openssl,
+    CLIENTS, Chain, ControlPlane, Controller, ControllerOptions, Csr, Issuer, Kube, Options, Request, Run, condition,
+    exit_code, in_a_run, in_parallel, openssl, requests_of_others,
 };
 
 const OURS: usize = 2_000;
 const OTHERS: usize = 20_000;
-/// As many as keep the API server busy.
-const CLIENTS: usize = 24;
 /// How long it is left alone before it is measured.
 const SETTLES: Duration = Duration::from_secs(5);
 const WITHIN: Duration = Duration::from_secs(8 * 60);
@@ -65,22 +63,14 @@ async fn measure(run: &Run, program: PathBuf) -> Result<Found> {
     let plane = ControlPlane::start(run, options).await?;
     let controller = Controller::start(&plane, ControllerOptions::new(program)).await?;
     plane.kube.namespace("mesh").await?;
-    plane.kube.namespace("others").await?;
     let recipe = plane.bao.plain_recipe("mesh", Chain::WithRoot).await?;
     let issuer = Issuer::app_role("mesh", "vault", &plane.bao, &recipe).create(&plane.kube).await?;
     let ready = issuer.ready(Duration::from_secs(60)).await;
     ready.with_context(|| controller.peer().complaint("does not make the issuer Ready"))?;
     let idle = settled(&controller, "idle, with one issuer").await?;
 
-    let other = IssuerRef { group: "cert-manager.io".into(), kind: "Issuer".into(), name: "other".into() };
-    let csr = Csr::new().cn("other.example").dns("other.example").ec()?.csr_pem;
     let began = Instant::now();
-    in_parallel(OTHERS, CLIENTS, |number| {
-        let request = Request::new("others", &format!("other-{number}"), &other, &csr);
-        let kube = plane.kube.clone();
-        async move { request.create(&kube).await.map(drop) }
-    })
-    .await?;
+    requests_of_others(&plane.kube, "others", OTHERS).await?;
     println!("{OTHERS} requests of another issuer created in {} s", began.elapsed().as_secs());
     settled(&controller, "beside them").await?;
 

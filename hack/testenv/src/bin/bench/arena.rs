@@ -8,15 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testenv::{
-    Chain, ControlPlane, Controller, ControllerOptions, Created, Csr, HierarchyOptions, Issuer, IssuerRef, Options,
-    Peer, Recipe, Request, Run, condition, eventually, in_parallel,
+    CLIENTS, Chain, ControlPlane, Controller, ControllerOptions, Created, Csr, HierarchyOptions, Issuer, IssuerRef,
+    Options, Peer, Recipe, Request, Run, condition, eventually, in_parallel,
 };
 
 /// The namespace of all requests.
 pub const NAMESPACE: &str = "mesh";
 pub const REQUESTS: &str = "/apis/cert-manager.io/v1/namespaces/mesh/certificaterequests";
-/// As many as keep the API server busy.
-pub const CLIENTS: usize = 24;
 const SOON: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(300);
 /// cert-manager's controllers that have nothing to do with the built-in Vault issuer.
@@ -77,7 +75,7 @@ pub struct Signing {
 impl Signing {
     /// Every one; the drain has them all.
     pub const ALL: [Signing; 4] = [
-        Signing { ca: CaKind::Ec, stored: false },
+        Signing::USUAL,
         Signing { ca: CaKind::Ec, stored: true },
         Signing { ca: CaKind::Rsa, stored: false },
         Signing { ca: CaKind::Rsa, stored: true },

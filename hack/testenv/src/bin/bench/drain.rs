@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::arena::{Arena, Contender, Signing};
-use crate::gauge::{Figures, Finish, Gauge, between, span, written};
+use crate::gauge::{Figures, Finish, Gauge};
 
 const WITHIN: Duration = Duration::from_secs(600);
 
@@ -56,12 +56,8 @@ pub async fn drained(
         let peer = arena.peer(contender)?;
         ensure!(Instant::now() < deadline, "{}", peer.complaint(&format!("issued {} of {requests}", finish.count()?)));
     }
-    let (namespace, account) = arena.account(contender);
-    let written = written(&gauge.calls()?, namespace, account)?;
-    let begun = gauge.begun;
-    let waits = between(&written.keys().map(|name| (name.clone(), begun)).collect(), &written);
-    let took = span(&written).context("nothing was issued")?;
-    let figures = gauge.read(requests).await?.with_rate(requests - 1, took).with_waits(waits);
+    let (figures, moments) = gauge.read(requests).await?;
+    let figures = figures.with_rate(requests - 1, moments.span()?).with_waits(moments.since_the_beginning());
     arena.stop(contender).await?;
     Ok(figures)
 }

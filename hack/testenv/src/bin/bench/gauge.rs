@@ -45,8 +45,14 @@ pub struct Gauge<'a> {
     cpu: Vec<(&'a Peer, Duration)>,
     vault: testenv::Mark,
     kube: testenv::KubeMark,
-    /// When it began.
-    pub begun: Timestamp,
+    begun: Timestamp,
+}
+
+/// When a request was approved and issued, by name: when the API server had answered the write. Of several writes it is the last.
+pub struct Moments {
+    begun: Timestamp,
+    approved: HashMap<String, Timestamp>,
+    issued: HashMap<String, Timestamp>,
 }
 
 impl<'a> Gauge<'a> {
@@ -59,46 +65,46 @@ impl<'a> Gauge<'a> {
         Ok(Gauge { arena, contender, memory, bytes, cpu, vault, kube, begun: Timestamp::now() })
     }
 
-    /// What the API server was asked since.
-    pub fn calls(&self) -> Result<KubeCalls> {
-        self.arena.plane.kube_audit.since(self.kube)
-    }
-
-    /// Ends: what it cost for so many certificates.
-    pub async fn read(self, certificates: usize) -> Result<Figures> {
+    /// Ends: what it cost for so many certificates, and when they came.
+    pub async fn read(self, certificates: usize) -> Result<(Figures, Moments)> {
         let n = certificates as f64;
         let cpu = self.cpu.iter().map(|(peer, before)| {
             Ok((peer.name().to_owned(), (peer.cpu_time()? - *before).as_secs_f64() * 1_000.0 / n))
         });
         let cpu = cpu.collect::<Result<_>>()?;
         let memory = [self.memory, self.arena.peer(self.contender)?.memory()? as f64 / MB];
-        let (calls, vault) = (self.calls()?, self.arena.plane.bao.audit().since(self.vault)?);
         let bytes = bytes(self.arena).await?;
+        let vault = self.arena.plane.bao.audit().since(self.vault)?;
+        let calls = self.arena.plane.kube_audit.since(self.kube)?;
         let (namespace, account) = self.arena.account(self.contender);
         let mut other_api_calls = BTreeMap::new();
         let own = calls.of(namespace, account);
-        let writes = own.writes().resource(STATUS).len();
+        let writes = own.writes().resource(STATUS);
+        let approvals = calls.resource(STATUS).keep(|call| call.uri.contains("testenv-approver"));
+        let moments =
+            Moments { begun: self.begun, approved: last_answers(&approvals)?, issued: last_answers(&writes)? };
         for call in own.iter().filter(|call| !(call.is_write() && call.resource == STATUS)) {
             *other_api_calls.entry(format!("{} {}", call.verb, call.resource)).or_default() += 1;
         }
         let signs = vault.iter().filter(|call| call.path.contains("/sign/") && !call.probe).count();
-        Ok(Figures {
+        let figures = Figures {
             certificates,
             cpu,
             memory,
             signs: signs as f64 / n,
             other_vault_calls: vault.len() - signs,
-            status_writes: writes as f64 / n,
+            status_writes: writes.len() as f64 / n,
             other_api_calls,
             bytes_received: (bytes[0] - self.bytes[0]) / n,
             bytes_sent: (bytes[1] - self.bytes[1]) / n,
             ..Figures::default()
-        })
+        };
+        Ok((figures, moments))
     }
 }
 
 /// The resource that requests' status is written to.
-pub const STATUS: &str = "certificaterequests/status";
+const STATUS: &str = "certificaterequests/status";
 
 impl Figures {
     /// With these waits.
@@ -122,52 +128,51 @@ impl Figures {
     }
 }
 
-/// When the last status write of an account to each request was answered, by name.
-pub fn written(calls: &KubeCalls, namespace: &str, account: &str) -> Result<HashMap<String, Timestamp>> {
-    last_answers(&calls.of(namespace, account).writes())
+impl Moments {
+    /// From the first that was issued to the last.
+    pub fn span(&self) -> Result<Duration> {
+        let first = self.issued.values().min().context("nothing was issued")?;
+        let last = self.issued.values().max().context("nothing was issued")?;
+        Ok(Duration::try_from(last.duration_since(*first))?)
+    }
+
+    /// From the beginning to each that was issued.
+    pub fn since_the_beginning(&self) -> Vec<Duration> {
+        self.issued.values().map(|issued| from(self.begun, *issued)).collect()
+    }
+
+    /// From its approval to each that was issued.
+    pub fn since_approval(&self) -> Vec<Duration> {
+        let both = self.issued.iter().filter_map(|(name, issued)| Some((*self.approved.get(name)?, *issued)));
+        both.map(|(approved, issued)| from(approved, issued)).collect()
+    }
 }
 
-/// When each request was approved, by name.
-pub fn approved(calls: &KubeCalls) -> Result<HashMap<String, Timestamp>> {
-    last_answers(&calls.keep(|call| call.uri.contains("testenv-approver")))
+fn from(start: Timestamp, end: Timestamp) -> Duration {
+    Duration::try_from(end.duration_since(start)).unwrap_or_default()
 }
 
 fn last_answers(calls: &KubeCalls) -> Result<HashMap<String, Timestamp>> {
-    let calls = calls.resource(STATUS).keep(|call| call.code == 200);
-    calls
+    let taken = calls.keep(|call| call.code == 200);
+    taken
         .iter()
         .map(|call| Ok((call.name.clone(), call.answered.parse().context("a time in the audit log")?)))
         .collect()
-}
-
-/// From one moment to the other, for each name that has both.
-pub fn between(from: &HashMap<String, Timestamp>, to: &HashMap<String, Timestamp>) -> Vec<Duration> {
-    let waits = to.iter().filter_map(|(name, end)| Some(end.duration_since(*from.get(name)?)));
-    waits.map(|wait| Duration::try_from(wait).unwrap_or_default()).collect()
-}
-
-/// From the first to the last.
-pub fn span(moments: &HashMap<String, Timestamp>) -> Result<Duration> {
-    let first = moments.values().min().context("nothing was written")?;
-    let last = moments.values().max().context("nothing was written")?;
-    Ok(Duration::try_from(last.duration_since(*first))?)
 }
 
 /// Bytes of bodies received, and of answers and watch events sent, since the API server started.
 async fn bytes(arena: &Arena) -> Result<[f64; 2]> {
     let answer = arena.plane.kube.get("/metrics").await?;
     let text = answer.as_str().context("the API server's metrics are no text")?;
+    // Some series name the resource, and those of watches the kind.
+    let ours = |line: &&str| line.contains("certificaterequests") || line.contains("CertificateRequest");
     let sum = |name: &str| -> f64 {
-        let samples = text.lines().filter(|line| line.starts_with(name) && line.contains("certificaterequests"));
-        samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
-    };
-    let events = |name: &str| -> f64 {
-        let samples = text.lines().filter(|line| line.starts_with(name) && line.contains("ertificate"));
+        let samples = text.lines().filter(|line| line.starts_with(name)).filter(ours);
         samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     };
     Ok([
         sum("apiserver_request_body_size_bytes_sum"),
-        sum("apiserver_response_sizes_sum") + events("apiserver_watch_events_sizes_sum"),
+        sum("apiserver_response_sizes_sum") + sum("apiserver_watch_events_sizes_sum"),
     ])
 }
 

@@ -1,9 +1,9 @@
 //! Whether a certificate costs more where there are many: requests, issuers, requests of others, and finished ones at the start.
 
 use anyhow::Result;
-use testenv::{Csr, IssuerRef, Request, in_parallel};
+use testenv::requests_of_others;
 
-use crate::arena::{Arena, CLIENTS, Contender, Signing};
+use crate::arena::{Arena, Contender, Signing};
 use crate::drain::{Waiting, drain, drained};
 use crate::record::Record;
 
@@ -33,7 +33,7 @@ pub async fn turn(arena: &Arena, few: usize, record: &mut Record) -> Result<()> 
     let figures = drain(arena, ours, Signing::USUAL, spread).await?;
     record.add(&row(&format!("{few} requests, {ISSUERS} issuers")), ours.name(), figures);
 
-    others(arena, many).await?;
+    requests_of_others(&arena.plane.kube, "others", many).await?;
     for contender in Contender::IN_TURN {
         let figures = drain(arena, contender, Signing::USUAL, one(few)).await?;
         record.add(&row(&format!("{few} requests beside {many} of others")), contender.name(), figures);
@@ -43,18 +43,4 @@ pub async fn turn(arena: &Arena, few: usize, record: &mut Record) -> Result<()> 
 
 fn row(what: &str) -> String {
     format!("{NAME}{what}")
-}
-
-/// So many requests to an issuer of nobody here.
-async fn others(arena: &Arena, count: usize) -> Result<()> {
-    let kube = &arena.plane.kube;
-    kube.namespace("others").await?;
-    let issuer = IssuerRef { group: "cert-manager.io".into(), kind: "Issuer".into(), name: "other".into() };
-    let csr = Csr::new().cn("other.example").dns("other.example").ec()?.csr_pem;
-    in_parallel(count, CLIENTS, |number| {
-        let request = Request::new("others", &format!("other-{number}"), &issuer, &csr);
-        let kube = kube.clone();
-        async move { request.create(&kube).await.map(drop) }
-    })
-    .await
 }

@@ -12,7 +12,7 @@ use testenv::{Kube, condition, in_parallel};
 use tokio::sync::oneshot;
 
 use crate::arena::{Arena, Contender, REQUESTS, Signing, request};
-use crate::gauge::{Figures, Gauge, approved, between, span, written};
+use crate::gauge::{Figures, Gauge};
 
 const MEASURED: usize = 200;
 /// Not measured: the first ones log in and open connections.
@@ -63,12 +63,10 @@ async fn measure(arena: &Arena, contender: Contender, count: usize, clients: usi
     arena.calm().await?;
     let gauge = Gauge::start(arena, contender).await?;
     ask("asked", count, clients).await?;
-    let calls = gauge.calls()?;
-    let (namespace, account) = arena.account(contender);
-    let written = written(&calls, namespace, account)?;
-    let waits = between(&approved(&calls)?, &written);
+    let (figures, moments) = gauge.read(count).await?;
+    let waits = moments.since_approval();
     ensure!(waits.len() == count, "{} of {count} were issued", waits.len());
-    let figures = gauge.read(count).await?.with_rate(count - 1, span(&written)?).with_waits(waits);
+    let figures = figures.with_rate(count - 1, moments.span()?).with_waits(waits);
     arena.stop(contender).await?;
     arena.clear(contender).await?;
     Ok(figures)

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use testenv::{condition, in_parallel};
+use testenv::{CLIENTS, condition, in_parallel};
 
-use crate::arena::{Arena, CLIENTS, Contender, NAMESPACE, Signing};
-use crate::gauge::{Figures, Gauge, between, written};
+use crate::arena::{Arena, Contender, NAMESPACE, Signing};
+use crate::gauge::{Figures, Gauge};
 
 /// The scenario's name in the record.
 pub const NAME: &str = "pipeline";
@@ -54,12 +54,8 @@ pub async fn certificates(arena: &Arena, contender: Contender) -> Result<Figures
             arena.peer(contender)?.complaint(&format!("{ready} of {COUNT} are Ready"))
         );
     };
-    let calls = gauge.calls()?;
-    let (namespace, account) = arena.account(contender);
-    let written = written(&calls, namespace, account)?;
-    let begun = gauge.begun;
-    let waits = between(&written.keys().map(|name| (name.clone(), begun)).collect(), &written);
-    let figures = gauge.read(COUNT).await?.with_rate(COUNT, took).with_waits(waits);
+    let (figures, moments) = gauge.read(COUNT).await?;
+    let figures = figures.with_rate(COUNT, took).with_waits(moments.since_the_beginning());
     arena.delete_all(CERTIFICATES).await?;
     arena.delete_all(&format!("/api/v1/namespaces/{NAMESPACE}/secrets")).await?;
     arena.clear(contender).await?;

@@ -1,7 +1,5 @@
 //! The record for people: a table a scenario, and the ratios. A cell is the median of the turns, with the least and the most.
 
-use std::fmt::Write as _;
-
 use crate::arena::{Contender, Signing};
 use crate::gauge::Figures;
 use crate::record::Record;
@@ -34,21 +32,21 @@ impl Spread {
 
 /// All of it.
 pub fn of(record: &Record, steps: &[Step]) -> String {
-    let mut text = String::new();
-    for scenario in record.scenarios().iter().filter(|scenario| !scenario.starts_with(growth::NAME)) {
-        scenario_table(&mut text, record, scenario);
-    }
-    growth_table(&mut text, record);
-    steps_table(&mut text, record, steps);
-    ratios(&mut text, record);
-    text
+    let tables = record.scenarios().iter().filter(|scenario| !scenario.starts_with(growth::NAME));
+    let mut lines: Vec<String> = tables.flat_map(|scenario| scenario_table(record, scenario)).collect();
+    lines.extend(growth_table(record));
+    lines.extend(steps_table(record, steps));
+    lines.extend(ratios(record));
+    lines.join("\n") + "\n"
 }
 
-fn scenario_table(text: &mut String, record: &Record, scenario: &str) {
-    let _ = writeln!(text, "\n## {scenario}\n");
+fn scenario_table(record: &Record, scenario: &str) -> Vec<String> {
     let contenders = record.contenders(scenario);
-    let _ = writeln!(text, "| | {} |", contenders.join(" | "));
-    let _ = writeln!(text, "|---|{}", "---|".repeat(contenders.len()));
+    let mut lines = vec![
+        format!("\n## {scenario}\n"),
+        format!("| | {} |", contenders.join(" | ")),
+        format!("|---|{}", "---|".repeat(contenders.len())),
+    ];
     let mut row = |title: &str, digits: usize, of: &dyn Fn(&Figures) -> Option<f64>| {
         let cells: Vec<_> = contenders
             .iter()
@@ -58,11 +56,10 @@ fn scenario_table(text: &mut String, record: &Record, scenario: &str) {
             })
             .collect();
         if cells.iter().any(|cell| !cell.is_empty()) {
-            let _ = writeln!(text, "| {title} | {} |", cells.join(" | "));
+            lines.push(format!("| {title} | {} |", cells.join(" | ")));
         }
     };
-    let issuing = |figures: &Figures| figures.signs > 0.0;
-    let when = |figures: &Figures, value: f64| issuing(figures).then_some(value);
+    let when = |figures: &Figures, value: f64| (figures.signs > 0.0).then_some(value);
     row("certificates/s", 1, &|it| Some(it.per_second));
     row("p50, ms", 1, &|it| when(it, it.p50));
     row("p90, ms", 1, &|it| when(it, it.p90));
@@ -80,80 +77,81 @@ fn scenario_table(text: &mut String, record: &Record, scenario: &str) {
     row("other calls at the API server, in all", 0, &|it| when(it, it.other_api_calls.values().sum::<usize>() as f64));
     row("bytes to the API server, each", 0, &|it| when(it, it.bytes_received));
     row("bytes from the API server, each", 0, &|it| when(it, it.bytes_sent));
+    lines
 }
 
-fn growth_table(text: &mut String, record: &Record) {
-    let mut played = record.scenarios().iter().filter_map(|scenario| scenario.strip_prefix(growth::NAME)).peekable();
-    if played.peek().is_none() {
-        return;
-    }
-    let head = "| | who | certificates/s | CPU of the issuer, ms each | memory before, MB | memory after, MB |";
-    let _ = writeln!(text, "\n## growth\n\n{head}\n|---|---|---|---|---|---|");
-    for row in played {
-        let scenario = format!("{}{row}", growth::NAME);
-        for contender in record.contenders(&scenario) {
-            let turns = record.turns(&scenario, contender);
-            let cell = |digits, of: fn(&Figures) -> f64| Spread::of(turns.iter().map(of)).cell(digits);
-            let _ = writeln!(
-                text,
-                "| {row} | {contender} | {} | {} | {} | {} |",
-                cell(1, |it| it.per_second),
-                cell(2, issuer_cpu),
-                cell(1, |it| it.memory[0]),
-                cell(1, |it| it.memory[1]),
+fn growth_table(record: &Record) -> Vec<String> {
+    let mut lines = Vec::new();
+    for scenario in record.scenarios() {
+        let Some(row) = scenario.strip_prefix(growth::NAME) else { continue };
+        if lines.is_empty() {
+            lines.push("\n## growth\n".to_owned());
+            lines.push(
+                "| | who | certificates/s | CPU of the issuer, ms each | memory before, MB | memory after, MB |"
+                    .to_owned(),
             );
+            lines.push("|---|---|---|---|---|---|".to_owned());
+        }
+        for contender in record.contenders(scenario) {
+            let turns = record.turns(scenario, contender);
+            let cell = |digits, of: fn(&Figures) -> f64| Spread::of(turns.iter().map(of)).cell(digits);
+            let (rate, cpu) = (cell(1, |it| it.per_second), cell(2, issuer_cpu));
+            let (before, after) = (cell(1, |it| it.memory[0]), cell(1, |it| it.memory[1]));
+            lines.push(format!("| {row} | {contender} | {rate} | {cpu} | {before} | {after} |"));
         }
     }
+    lines
 }
 
-fn steps_table(text: &mut String, record: &Record, steps: &[Step]) {
+fn steps_table(record: &Record, steps: &[Step]) -> Vec<String> {
     if steps.is_empty() {
-        return;
+        return Vec::new();
     }
     let usual = drain::name(Signing::USUAL);
     let all = Spread::of(record.turns(&usual, Contender::Ours.name()).iter().map(issuer_cpu)).median;
-    let _ = writeln!(
-        text,
-        "\n## steps of ours that need no peer\n\n| step | µs | share of our CPU time in \"{usual}\" |\n|---|---|---|"
-    );
-    for (step, milliseconds) in steps {
+    let mut lines = vec![
+        "\n## steps of ours that need no peer\n".to_owned(),
+        format!("| step | µs | share of our CPU time in \"{usual}\" |"),
+        "|---|---|---|".to_owned(),
+    ];
+    lines.extend(steps.iter().map(|(step, milliseconds)| {
         let share = if all > 0.0 { format!("{:.0} %", 100.0 * milliseconds / all) } else { "not measured".to_owned() };
-        let _ = writeln!(text, "| {step} | {:.0} | {share} |", 1_000.0 * milliseconds);
-    }
+        format!("| {step} | {:.0} | {share} |", 1_000.0 * milliseconds)
+    }));
+    lines
 }
 
-fn ratios(text: &mut String, record: &Record) {
-    let _ = writeln!(text, "\n## Ratios (turn by turn: median, least, most)\n\n| what | ratio |\n|---|---|");
-    let mut row = |what: &str, spread: Option<Spread>| {
-        if let Some(spread) = spread {
-            let _ = writeln!(text, "| {what} | {} |", spread.cell(2));
-        }
+fn ratios(record: &Record) -> Vec<String> {
+    let mut lines = vec![
+        "\n## Ratios (turn by turn: median, least, most)\n".to_owned(),
+        "| what | ratio |".to_owned(),
+        "|---|---|".to_owned(),
+    ];
+    let mut row = |what: String, spread: Option<Spread>| {
+        lines.extend(spread.map(|spread| format!("| {what} | {} |", spread.cell(2))));
     };
-    for scenario in Signing::ALL.map(drain::name) {
-        row(&format!("{scenario}: ours, of what the walls leave"), of_walls(record, &scenario));
-        row(
-            &format!("{scenario}: ours, times the built-in's certificates/s"),
-            versus(record, &scenario, |it| it.per_second),
-        );
-        row(&format!("{scenario}: CPU of the issuer, of the built-in's"), own_cpu(record, &scenario));
-        row(
-            &format!("{scenario}: CPU of OpenBao, of the built-in's"),
-            versus(record, &scenario, |it| cpu(it, "openbao")),
-        );
+    let drains = Signing::ALL.map(drain::name);
+    for scenario in &drains {
+        row(format!("{scenario}: ours, of what the walls leave"), of_walls(record, scenario));
+        let rate = versus(record, scenario, |it| it.per_second);
+        row(format!("{scenario}: ours, times the built-in's certificates/s"), rate);
     }
-    for scenario in [latency::name(1), latency::name(8), latency::HERD.to_owned()] {
-        row(&format!("{scenario}: p50, of the built-in's"), versus(record, &scenario, |it| it.p50));
-        row(&format!("{scenario}: p99, of the built-in's"), versus(record, &scenario, |it| it.p99));
-        row(&format!("{scenario}: CPU of the issuer, of the built-in's"), own_cpu(record, &scenario));
-        row(
-            &format!("{scenario}: CPU of OpenBao, of the built-in's"),
-            versus(record, &scenario, |it| cpu(it, "openbao")),
-        );
+    let waits = [latency::name(1), latency::name(8), latency::HERD.to_owned()];
+    for scenario in &waits {
+        row(format!("{scenario}: p50, of the built-in's"), versus(record, scenario, |it| it.p50));
+        row(format!("{scenario}: p99, of the built-in's"), versus(record, scenario, |it| it.p99));
     }
-    row("pipeline: ours, times the built-in's certificates/s", versus(record, pipeline::NAME, |it| it.per_second));
+    for scenario in drains.iter().chain(&waits) {
+        row(format!("{scenario}: CPU of the issuer, of the built-in's"), versus(record, scenario, issuer_cpu));
+        let openbao = versus(record, scenario, |it| cpu(it, "openbao"));
+        row(format!("{scenario}: CPU of OpenBao, of the built-in's"), openbao);
+    }
+    let rate = versus(record, pipeline::NAME, |it| it.per_second);
+    row(format!("{}: ours, times the built-in's certificates/s", pipeline::NAME), rate);
+    lines
 }
 
-/// CPU time of the issuer itself, whichever it is: only one of the two runs.
+/// CPU time of the issuer itself, whichever it is: but in the pipeline only one of the two runs.
 fn issuer_cpu(figures: &Figures) -> f64 {
     cpu(figures, "vault-mesh-issuer") + cpu(figures, "cert-manager-controller")
 }
@@ -162,20 +160,12 @@ fn cpu(figures: &Figures, peer: &str) -> f64 {
     figures.cpu.get(peer).copied().unwrap_or_default()
 }
 
-/// Ours to the built-in, turn by turn.
+/// Ours to the built-in, turn by turn; none if nobody had a turn.
 fn versus(record: &Record, scenario: &str, figure: impl Fn(&Figures) -> f64) -> Option<Spread> {
-    paired(record, scenario, |ours, built_in| figure(ours) / figure(built_in))
-}
-
-fn own_cpu(record: &Record, scenario: &str) -> Option<Spread> {
-    versus(record, scenario, issuer_cpu)
-}
-
-fn paired(record: &Record, scenario: &str, ratio: impl Fn(&Figures, &Figures) -> f64) -> Option<Spread> {
     let ours = record.turns(scenario, Contender::Ours.name());
     let built_in = record.turns(scenario, Contender::BuiltIn.name());
-    let pairs = ours.iter().zip(built_in);
-    (!ours.is_empty()).then(|| Spread::of(pairs.map(|(ours, built_in)| ratio(ours, built_in))))
+    let ratios = ours.iter().zip(built_in).map(|(ours, built_in)| figure(ours) / figure(built_in));
+    (!ours.is_empty()).then(|| Spread::of(ratios))
 }
 
 /// Sign and status write share the cores, so an issuer that costs nothing reaches 1/(1/sign + 1/write).
