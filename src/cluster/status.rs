@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
+use http::header::{ACCEPT, HeaderValue};
 use kube::Client;
 use kube::api::{Patch, PatchParams};
 use kube::core::Request;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::api::status::IssuerStatus;
@@ -19,11 +21,29 @@ use crate::issuance::words::Words;
 /// How long one call may take, kube's own repeats included; kube itself sets no limit.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The answer to a write repeats the object, certificates and all, unless it is asked not to.
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+
+/// What is read of the answer to a write.
+#[derive(Deserialize)]
+struct Stored {
+    metadata: StoredMetadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredMetadata {
+    resource_version: Option<String>,
+}
+
 /// What became of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
     /// It is there.
-    Applied,
+    Applied {
+        /// The version that this has made of the object; none if the API server does not tell.
+        version: Option<String>,
+    },
     /// Somebody changed the object since it was read (or made it anew): nothing was written; read it again.
     Conflict,
     /// There is no such object any more, which is routine: many clients delete their requests.
@@ -121,9 +141,10 @@ fn requests_path(namespace: &str) -> String {
 async fn apply(client: &Client, path: &str, name: &str, body: &Value) -> Result<Written, WriteError> {
     let how = PatchParams::apply(FIELD_MANAGER).force();
     let request = Request::new(path).patch_subresource("status", name, &how, &Patch::Apply(body));
-    let request = request.map_err(|_| WriteError::Unreadable)?;
-    match call(client.request::<IgnoredAny>(request)).await {
-        Ok(IgnoredAny) => Ok(Written::Applied),
+    let mut request = request.map_err(|_| WriteError::Unreadable)?;
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA_ONLY));
+    match call(client.request::<Stored>(request)).await {
+        Ok(stored) => Ok(Written::Applied { version: stored.metadata.resource_version }),
         Err(WriteError::Refused { code: 404, .. }) => Ok(Written::Gone),
         Err(WriteError::Refused { code: 409, .. }) => Ok(Written::Conflict),
         Err(error) => Err(error),

@@ -28,6 +28,8 @@ struct Attempt {
     firm: bool,
     /// What it waited for has changed since its last try began.
     woken: bool,
+    /// The version that our last `Pending` was written on, and the one that it has made of the request.
+    own_write: Option<(String, String)>,
 }
 
 /// What became of the answer to a request.
@@ -51,6 +53,7 @@ impl Attempts {
             rests_until: None,
             firm: false,
             woken: false,
+            own_write: None,
         });
         attempt.history.seen(standing, now);
         attempt.history
@@ -108,6 +111,19 @@ impl Attempts {
             attempt.pending = true;
             attempt.woken = false;
         });
+    }
+
+    /// A `Pending` was written on the version `seen` of the request, and has made another one of it.
+    pub fn waits_as(&self, uid: &str, seen: &str, made: Option<String>) {
+        self.with(uid, |attempt| attempt.own_write = made.map(|made| (seen.to_owned(), made)));
+    }
+
+    /// The newest version of a request that the watch shows as `seen`: it may not have shown our own last write yet, which was
+    /// accepted only because nothing else had changed.
+    pub fn newest_version(&self, uid: &str, seen: &str) -> String {
+        let attempts = self.lock();
+        let own_write = attempts.get(uid).and_then(|attempt| attempt.own_write.as_ref());
+        own_write.filter(|(on, _)| on == seen).map_or_else(|| seen.to_owned(), |(_, made)| made.clone())
     }
 
     /// An event has named the missing approval.
@@ -192,6 +208,20 @@ mod tests {
         attempts.woken("uid");
         assert_eq!(attempts.rests("uid", now), Some(pause), "it is the request's own");
         assert_eq!(attempts.rests("uid", now + pause), None);
+    }
+
+    #[test]
+    fn our_own_write_is_known_before_the_watch_shows_it() {
+        let (attempts, now) = (Attempts::default(), Timestamp::UNIX_EPOCH);
+        attempts.history("uid", &unapproved(), now);
+        assert_eq!(attempts.newest_version("uid", "7"), "7");
+        attempts.waits_as("uid", "7", Some("9".to_owned()));
+        assert_eq!(attempts.newest_version("uid", "7"), "9");
+        attempts.waits_as("uid", "7", Some("12".to_owned()));
+        assert_eq!(attempts.newest_version("uid", "7"), "12");
+        assert_eq!(attempts.newest_version("uid", "10"), "10", "somebody else has written since");
+        attempts.waits_as("uid", "10", None);
+        assert_eq!(attempts.newest_version("uid", "10"), "10");
     }
 
     #[test]

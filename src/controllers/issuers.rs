@@ -207,7 +207,7 @@ async fn record<K: Issuer>(
     };
     let version = meta.resource_version.as_deref().unwrap_or_default();
     match apply_issuer_status::<K>(&context.client, key, version, &status).await? {
-        Written::Applied => {}
+        Written::Applied { .. } => {}
         // Somebody else wrote it, or it is gone: the watch brings what is there now.
         Written::Conflict | Written::Gone => return Ok(false),
     }

@@ -150,13 +150,17 @@ async fn write(
     if matches!(verdict, Verdict::Wait { .. }) && context.attempts.is_woken(request.uid()) {
         return Ok(false);
     }
-    let mut version = request.resource_version().to_owned();
+    let seen = request.resource_version();
+    let mut version = context.attempts.newest_version(request.uid(), seen);
     // Each round needs somebody else's write in between; who loses a hundred of them is tried again later.
     for _ in 0..100 {
         match apply_request_status(&context.client, namespace, name, &version, status).await? {
-            Written::Applied => {
-                if !matches!(verdict, Verdict::Wait { .. }) {
-                    context.attempts.written(request.uid());
+            Written::Applied { version } => {
+                match verdict {
+                    Verdict::Wait { .. } => context.attempts.waits_as(request.uid(), seen, version),
+                    Verdict::Ignore { .. } | Verdict::Deny | Verdict::Fail(_) | Verdict::Issue(_) => {
+                        context.attempts.written(request.uid());
+                    }
                 }
                 return Ok(true);
             }

@@ -154,6 +154,11 @@ async fn tenants(run: Run) -> Outcome {
         println!("one request, {what}: {}", figures(waited));
     }
     ensure!(world.signs()? == 20 + beside_shared.len() + beside_crowded.len() + 2 * CROWD, "one sign each");
+    // However far the watch lags behind, what we wrote ourselves is known.
+    let writes =
+        world.plane.kube_audit.all()?.of(&ours.namespace, &ours.account).resource("certificaterequests/status");
+    let conflicts = writes.keep(|call| call.code == 409).len();
+    ensure!(conflicts == 0, "{conflicts} of {} writes met a newer version", writes.len());
     Ok(())
 }
 
