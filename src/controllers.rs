@@ -8,6 +8,7 @@ pub mod handover;
 pub mod issuers;
 pub mod publication;
 pub mod requests;
+mod room;
 pub mod schedule;
 mod signing;
 pub mod watches;

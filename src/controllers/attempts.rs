@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::room::give_back;
 use crate::issuance::inspection::Issued;
 use crate::issuance::signer::Refusal;
 use crate::issuance::triage::Standing;
@@ -133,7 +134,9 @@ impl Attempts {
 
     /// The request is finished or gone.
     pub fn forget(&self, uid: &str) {
-        self.lock().remove(uid);
+        let mut attempts = self.lock();
+        attempts.remove(uid);
+        give_back(&mut attempts);
     }
 
     /// The watch began anew and showed only these.

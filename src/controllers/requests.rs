@@ -23,15 +23,22 @@ use crate::requests::certificate_request::{CertificateRequest, standing, status}
 /// The pause after a write that the API server did not take.
 const WRITE_PAUSE: Duration = Duration::from_secs(2);
 
+/// A request's name; shared, because whatever waits has it in several places.
+pub type Name = Arc<ObjectRef<CertificateRequest>>;
+
+fn name(request: &CertificateRequest) -> Name {
+    Arc::new(ObjectRef::new(request.name()).within(request.namespace()))
+}
+
 /// Runs until the stream of requests ends or the process is to stop, and the attempts under way are over.
 pub async fn run(
     requests: impl Stream<Item = kube::runtime::watcher::Result<CertificateRequest>> + Send,
-    woken: impl Stream<Item = ObjectRef<CertificateRequest>> + Send,
+    woken: impl Stream<Item = Name> + Send,
     context: Arc<Context>,
 ) {
     let shown = requests.filter_map(async |shown| {
         let request = shown.inspect_err(|error| warn!("certificate requests: {error}")).ok()?;
-        Some(ObjectRef::from_obj(&request))
+        Some(name(&request))
     });
     let stopped = context.stopped.clone();
     schedule::run(futures::stream::select(shown, woken), move |name| look(name, Arc::clone(&context)), stopped).await;
@@ -39,7 +46,7 @@ pub async fn run(
 
 /// One look at a request; after which pause the next is due. It does not end before an answer is written: when the process is to
 /// stop, looks are waited for, and the pauses between them are not.
-async fn look(name: ObjectRef<CertificateRequest>, context: Arc<Context>) -> Option<Duration> {
+async fn look(name: Name, context: Arc<Context>) -> Option<Duration> {
     loop {
         let request = context.requests.get(&name)?;
         let error = match reconcile(&request, &context).await {
@@ -69,7 +76,8 @@ async fn reconcile(request: &CertificateRequest, context: &Context) -> Result<Op
     let attempted = AssertUnwindSafe(attempt(request, &standing, &history, &mut turn, context)).catch_unwind().await;
     let attempted = attempted.unwrap_or_else(|panic| Err(broken(request, context, panic.as_ref())));
     let verdict = judge(attempted, &history, uid, clock::steady());
-    let carried_out = carry_out(&verdict, request, context).await;
+    // In a box, as the sign is: who waits for a turn needs no room for it.
+    let carried_out = Box::pin(carry_out(&verdict, request, context)).await;
     drop(turn);
     carried_out
 }
@@ -94,8 +102,10 @@ async fn attempt(
         return Err(NotIssued::Resting(left));
     }
     context.attempts.waits(request.uid());
-    let labels = super::watches::labels(&context.namespaces, request.namespace());
-    let issuer = context.issuers.ready(key, labels.as_ref())?;
+    let issuer = {
+        let labels = super::watches::labels(&context.namespaces, request.namespace());
+        context.issuers.ready(key, labels.as_ref())?
+    };
     let pass = issuer.admit().map_err(|waiting| NotIssued::Waiting(key.clone(), waiting))?;
     let admitted = Admitted { request, key, issuer: &issuer, pass, history, context };
     admitted.signed_in_turn(turn).await
@@ -257,7 +267,7 @@ fn broken(request: &CertificateRequest, context: &Context, panic: &(dyn std::any
 pub fn waiting_for(
     woken: impl Stream<Item = Wake> + Send + 'static,
     context: Arc<Context>,
-) -> impl Stream<Item = ObjectRef<CertificateRequest>> + Send + 'static {
+) -> impl Stream<Item = Name> + Send + 'static {
     woken.flat_map(move |wake| {
         select(&context, |request| {
             let means = standing(request).issuer.is_some_and(|issuer| wake.means(&issuer));
@@ -273,15 +283,15 @@ pub fn waiting_for(
 pub fn in_namespace(
     relabelled: impl Stream<Item = String> + Send + 'static,
     context: Arc<Context>,
-) -> impl Stream<Item = ObjectRef<CertificateRequest>> + Send + 'static {
+) -> impl Stream<Item = Name> + Send + 'static {
     relabelled.flat_map(move |namespace| select(&context, |request| request.namespace() == namespace))
 }
 
 fn select(
     context: &Context,
     wanted: impl Fn(&CertificateRequest) -> bool,
-) -> futures::stream::Iter<std::vec::IntoIter<ObjectRef<CertificateRequest>>> {
+) -> futures::stream::Iter<std::vec::IntoIter<Name>> {
     let state = context.requests.state();
-    let selected: Vec<_> = state.iter().filter(|it| wanted(it)).map(|it| ObjectRef::from_obj(it.as_ref())).collect();
+    let selected: Vec<_> = state.iter().filter(|it| wanted(it)).map(|it| name(it)).collect();
     futures::stream::iter(selected)
 }

@@ -1,19 +1,25 @@
 //! When things are looked at: as soon as somebody tells of them, again after the pause that the last look asked for, and never
-//! twice at a time. Each has a task of its own for as long as there is something to wait for.
+//! twice at a time. A task lives for as long as its look; what only waits for its pause is a line in a queue.
 //!
 //! kube's Controller would do the same, but goes through everything that is told of while it is being looked at whenever it is
 //! polled: where thousands of requests wait for their turns, that is quadratic, and who comes then waits for all of them.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
+use tokio_util::time::{DelayQueue, delay_queue};
+
+use super::room::{give_back, is_mostly_empty};
+
+/// What would rest longer is looked at once more then: the queue of pauses ends somewhere.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Looks at whatever `told` names until that ends or `stopped` turns true, and then until the looks under way are over. A look
 /// says after which pause the next is due; none: not before it is told of again.
@@ -26,63 +32,90 @@ pub async fn run<K, F>(
     F: Future<Output = Option<Duration>> + Send + 'static,
 {
     let mut told = std::pin::pin!(told);
-    let mut waiting: HashMap<K, Sender<()>> = HashMap::new();
-    let mut tasks = JoinSet::new();
-    let begin = |tasks: &mut JoinSet<_>, what: K, ear| {
-        tasks.spawn(keep_looking(what, ear, look.clone(), stopped.clone()));
-    };
-    let mut over = stopped.clone();
+    let mut stopped = stopped;
+    let mut schedule = Schedule { known: HashMap::new(), pauses: DelayQueue::new(), looks: JoinSet::new(), look };
     loop {
         tokio::select! {
             what = told.next() => match what {
-                Some(what) => match waiting.entry(what.clone()) {
-                    // Full means that it is known already.
-                    Entry::Occupied(mouth) => drop(mouth.get().try_send(())),
-                    Entry::Vacant(place) => {
-                        let (mouth, ear) = channel(1);
-                        place.insert(mouth);
-                        begin(&mut tasks, what, ear);
-                    }
-                },
+                Some(what) => schedule.told(what),
                 None => break,
             },
-            Some(ended) = tasks.join_next() => {
-                let (what, mut ear) = unbroken(ended);
-                // Told of again when its last look had just ended.
-                if ear.try_recv().is_ok() {
-                    begin(&mut tasks, what, ear);
-                } else {
-                    waiting.remove(&what);
-                }
+            Some(ended) = schedule.looks.join_next() => {
+                let (what, pause) = unbroken(ended);
+                schedule.ended(what, pause);
             }
+            Some(pause) = schedule.pauses.next() => schedule.begin(pause.into_inner()),
             // A dropped sender means that the process is ending.
-            _ = over.wait_for(|stop| *stop) => break,
+            _ = stopped.wait_for(|stop| *stop) => break,
         }
     }
-    while let Some(ended) = tasks.join_next().await {
+    while let Some(ended) = schedule.looks.join_next().await {
         unbroken(ended);
     }
 }
 
-/// Looks at one thing until there is nothing to wait for but somebody's word.
-async fn keep_looking<K: Clone, F: Future<Output = Option<Duration>>>(
-    what: K,
-    mut ear: Receiver<()>,
-    look: impl Fn(K) -> F,
-    mut stopped: watch::Receiver<bool>,
-) -> (K, Receiver<()>) {
-    loop {
-        // What was told until now is seen by this look. In a box, because what only waits for its pause needs no room for it.
-        let _heard = ear.try_recv().is_ok();
-        let Some(pause) = Box::pin(look(what.clone())).await else { break };
-        tokio::select! {
-            biased;
-            _ = stopped.wait_for(|stop| *stop) => break,
-            _ = ear.recv() => {}
-            () = tokio::time::sleep(pause) => {}
+struct Schedule<K, L> {
+    known: HashMap<K, State>,
+    pauses: DelayQueue<K>,
+    looks: JoinSet<(K, Option<Duration>)>,
+    look: L,
+}
+
+/// Of what is known.
+enum State {
+    /// It is being looked at; true: it was told of since that look began.
+    Looking(Arc<AtomicBool>),
+    /// It waits for the end of this pause.
+    Resting(delay_queue::Key),
+}
+
+impl<K, L, F> Schedule<K, L>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    L: Fn(K) -> F + Clone + Send + 'static,
+    F: Future<Output = Option<Duration>> + Send + 'static,
+{
+    fn told(&mut self, what: K) {
+        match self.known.get(&what) {
+            Some(State::Looking(again)) => return again.store(true, Ordering::Release),
+            Some(State::Resting(pause)) => drop(self.pauses.remove(pause)),
+            None => {}
+        }
+        self.begin(what);
+    }
+
+    fn begin(&mut self, what: K) {
+        let again = Arc::new(AtomicBool::new(false));
+        self.known.insert(what.clone(), State::Looking(Arc::clone(&again)));
+        let look = self.look.clone();
+        self.looks.spawn(async move {
+            // What was told until now is seen by this look.
+            again.swap(false, Ordering::Acquire);
+            let pause = look(what.clone()).await;
+            (what, pause)
+        });
+    }
+
+    fn ended(&mut self, what: K, pause: Option<Duration>) {
+        if let Some(State::Looking(again)) = self.known.get(&what)
+            && again.load(Ordering::Acquire)
+        {
+            return self.begin(what);
+        }
+        match pause {
+            Some(pause) => {
+                let pause = self.pauses.insert(what.clone(), pause.min(LONGEST_PAUSE));
+                self.known.insert(what, State::Resting(pause));
+            }
+            None => {
+                self.known.remove(&what);
+                give_back(&mut self.known);
+                if is_mostly_empty(self.pauses.len(), self.pauses.capacity()) {
+                    self.pauses.compact();
+                }
+            }
         }
     }
-    (what, ear)
 }
 
 /// A look that panics is a defect, and ends whoever runs all of them.
@@ -208,6 +241,17 @@ mod tests {
         assert!(!scene.run.is_finished(), "a look is under way");
         seconds(0.2).await;
         assert!(scene.run.is_finished());
+        scene.seen(2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_pause_is_too_long() {
+        let scene = Scene::new(|_| Some(u64::MAX));
+        scene.tell(1);
+        seconds(5.0).await;
+        scene.seen(1);
+        scene.tell(1);
+        seconds(5.0).await;
         scene.seen(2);
     }
 

@@ -45,6 +45,11 @@ impl Admitted<'_> {
     /// Why it is not signed, or not any more.
     pub async fn signed_in_turn(&self, turn: &mut Option<Turn>) -> Result<Issued, NotIssued> {
         *turn = Some(self.in_time(self.issuer.turn(self.request.namespace())).await?);
+        // In a box: it is the bulk of a look, and who waits for a turn needs no room for it.
+        Box::pin(self.signed()).await
+    }
+
+    async fn signed(&self) -> Result<Issued, NotIssued> {
         self.still_wanted().inspect_err(|_| self.withdraw())?;
         let plan = self.plan().inspect_err(|_| self.withdraw())?;
         loop {

@@ -17,15 +17,26 @@ use crate::issuance::policy::CertificateDetails;
 use crate::issuance::triage::Standing;
 use crate::issuance::verdict::{DENIED, ISSUED, Verdict};
 
-/// A CertificateRequest without what we do not read.
+/// A CertificateRequest without what we do not read. Thousands may wait for one issuer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "Wire")]
 pub struct CertificateRequest {
     metadata: ObjectMeta,
     owned: bool,
     owner: Option<Owner>,
-    spec: Spec,
-    status: Status,
+    issuer: IssuerRef,
+    /// None: no base64.
+    csr: Option<Box<[u8]>>,
+    duration: Option<String>,
+    is_ca: bool,
+    usages: Vec<String>,
+    username: String,
+    approved: bool,
+    denied: bool,
+    invalid: bool,
+    ready: Option<Condition>,
+    has_certificate: bool,
+    has_failure_time: bool,
 }
 
 /// The same as it comes.
@@ -60,7 +71,7 @@ struct OwnerReference {
     controller: bool,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Spec {
     issuer_ref: IssuerRef,
@@ -80,13 +91,19 @@ struct IssuerRef {
     name: String,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Status {
     conditions: Vec<Condition>,
     #[serde(deserialize_with = "is_not_empty")]
     certificate: bool,
     failure_time: Option<String>,
+}
+
+impl Status {
+    fn holds(&self, type_: &str) -> bool {
+        self.conditions.iter().find(|it| it.type_ == type_).is_some_and(|it| it.status == "True")
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -147,7 +164,7 @@ impl CertificateRequest {
 
     /// `spec.username`: who made the request, as cert-manager's webhook recorded it.
     pub fn requester(&self) -> &str {
-        &self.spec.username
+        &self.username
     }
 
     /// The Certificate that it was made for.
@@ -159,28 +176,20 @@ impl CertificateRequest {
     pub fn reference(&self) -> ObjectReference {
         self.object_ref(&())
     }
-
-    fn condition(&self, type_: &str) -> Option<&Condition> {
-        self.status.conditions.iter().find(|condition| condition.type_ == type_)
-    }
-
-    fn holds(&self, type_: &str) -> bool {
-        self.condition(type_).is_some_and(|condition| condition.status == "True")
-    }
 }
 
 /// Where the request stands.
 pub fn standing(request: &CertificateRequest) -> Standing {
-    let IssuerRef { group, kind, name } = &request.spec.issuer_ref;
+    let IssuerRef { group, kind, name } = &request.issuer;
     let kind = IssuerKind::from_name(kind).filter(|_| group == GROUP);
-    let reason = request.condition("Ready").map(|ready| ready.reason.as_str()).unwrap_or_default();
+    let reason = request.ready.as_ref().map(|ready| ready.reason.as_str()).unwrap_or_default();
     Standing {
         issuer: kind.map(|kind| IssuerKey::new(kind, request.namespace(), name)),
-        finished: matches!(reason, "Issued" | "Failed") || reason == "Denied" && request.status.failure_time.is_some(),
-        denied: request.holds("Denied"),
-        invalid: request.holds("InvalidRequest"),
-        approved: request.holds("Approved"),
-        has_certificate: request.status.certificate,
+        finished: matches!(reason, "Issued" | "Failed") || reason == "Denied" && request.has_failure_time,
+        denied: request.denied,
+        invalid: request.invalid,
+        approved: request.approved,
+        has_certificate: request.has_certificate,
         owned: request.owned,
     }
 }
@@ -188,11 +197,11 @@ pub fn standing(request: &CertificateRequest) -> Standing {
 /// What the request wants.
 pub fn details(request: &CertificateRequest) -> CertificateDetails {
     CertificateDetails {
-        csr: base64::engine::general_purpose::STANDARD.decode(&request.spec.request).ok(),
-        duration: request.spec.duration.clone(),
-        is_ca: request.spec.is_ca,
-        usages: request.spec.usages.clone(),
-        requester: request.spec.username.clone(),
+        csr: request.csr.as_deref().map(<[u8]>::to_vec),
+        duration: request.duration.clone(),
+        is_ca: request.is_ca,
+        usages: request.usages.clone(),
+        requester: request.username.clone(),
         namespace: request.namespace().to_owned(),
     }
 }
@@ -207,7 +216,7 @@ pub fn status(request: &CertificateRequest, verdict: &Verdict, now: Timestamp) -
     match verdict {
         Verdict::Ignore { .. } => None,
         Verdict::Wait { message, .. } => {
-            let written = request.condition("Ready").is_some_and(|it| it.reason == "Pending" && it.message == *message);
+            let written = request.ready.as_ref().is_some_and(|it| it.reason == "Pending" && it.message == *message);
             (!written).then(|| json!({"conditions": [ready("False", "Pending", message)]}))
         }
         Verdict::Deny => Some(json!({
@@ -236,7 +245,7 @@ fn condition(
     message: &str,
     now: Timestamp,
 ) -> serde_json::Value {
-    let same = request.condition("Ready").filter(|ready| ready.status == status);
+    let same = request.ready.as_ref().filter(|ready| ready.status == status);
     let since = same.and_then(|ready| ready.last_transition_time.clone());
     let since = since.unwrap_or_else(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     json!({"type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": since})
@@ -259,7 +268,23 @@ impl From<Wire> for CertificateRequest {
             creation_timestamp: metadata.creation_timestamp,
             ..ObjectMeta::default()
         };
-        Self { metadata, owned, owner, spec, status }
+        Self {
+            metadata,
+            owned,
+            owner,
+            issuer: spec.issuer_ref,
+            csr: base64::engine::general_purpose::STANDARD.decode(&spec.request).ok().map(Vec::into_boxed_slice),
+            duration: spec.duration,
+            is_ca: spec.is_ca,
+            usages: spec.usages,
+            username: spec.username,
+            approved: status.holds("Approved"),
+            denied: status.holds("Denied"),
+            invalid: status.holds("InvalidRequest"),
+            has_certificate: status.certificate,
+            has_failure_time: status.failure_time.is_some(),
+            ready: status.conditions.into_iter().find(|condition| condition.type_ == "Ready"),
+        }
     }
 }
 
