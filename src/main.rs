@@ -7,6 +7,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use vault_mesh_issuer::{cli::Cli, commands};
 
+/// It gives back what a crowd of requests has needed, which the C library's own keeps; `.cargo/config.toml` has its settings.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     // First of all, and ring for everybody: two TLS providers in one process panic at the first https client.
     if rustls::crypto::ring::default_provider().install_default().is_err() {

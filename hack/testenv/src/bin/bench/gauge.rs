@@ -10,6 +10,8 @@ use testenv::{KubeAudit, KubeCalls, Peer};
 use crate::arena::{Arena, Contender};
 
 const MB: f64 = 1e6;
+/// How long a contender has to give memory back before it is looked at.
+const SETTLES: Duration = Duration::from_secs(3);
 
 /// What one turn of one contender cost. Per certificate, unless it says otherwise.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -72,10 +74,11 @@ impl<'a> Gauge<'a> {
             Ok((peer.name().to_owned(), (peer.cpu_time()? - *before).as_secs_f64() * 1_000.0 / n))
         });
         let cpu = cpu.collect::<Result<_>>()?;
-        let memory = [self.memory, self.arena.peer(self.contender)?.memory()? as f64 / MB];
         let bytes = bytes(self.arena).await?;
         let vault = self.arena.plane.bao.audit().since(self.vault)?;
         let calls = self.arena.plane.kube_audit.since(self.kube)?;
+        tokio::time::sleep(SETTLES).await;
+        let memory = [self.memory, self.arena.peer(self.contender)?.memory()? as f64 / MB];
         let (namespace, account) = self.arena.account(self.contender);
         let mut other_api_calls = BTreeMap::new();
         let own = calls.of(namespace, account);
