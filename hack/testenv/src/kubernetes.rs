@@ -56,6 +56,8 @@ pub(crate) async fn start(run: &Run, folder: &Path, server: &Identity, extra: &[
         format!("--service-account-key-file={}", account_key.display()),
         format!("--audit-policy-file={policy}"),
         format!("--audit-log-path={}", audit_log.display()),
+        // In MB. Unset, a log of 100 MB is put aside for a new one, and who counts in it loses what came before.
+        "--audit-log-maxsize=1000000".into(),
         "--profiling=false".into(),
         "--etcd-compaction-interval=0".into(),
         "--shutdown-delay-duration=0s".into(),
