@@ -55,7 +55,7 @@ pub struct RunArgs {
     #[arg(long, env = "VMI_HTTP_ADDRESS", value_name = "IP:PORT", default_value = "0.0.0.0:8080")]
     pub http_address: SocketAddr,
     /// How many certificates of one issuer may be with Vault for signing at the same time.
-    #[arg(long, env = "VMI_SIGNS_PER_ISSUER", value_name = "COUNT", default_value = "8")]
+    #[arg(long, env = "VMI_SIGNS_PER_ISSUER", value_name = "COUNT", default_value = "32")]
     pub signs_per_issuer: NonZeroUsize,
     /// The Vault servers that issuers may name, as host, host:port or *.example.com, separated by commas; empty allows all.
     #[arg(long, env = "VMI_ALLOWED_SERVERS", value_name = "HOSTS", default_value = "")]

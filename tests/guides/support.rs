@@ -97,6 +97,6 @@ pub async fn cluster(run: &Run, options: Options, set: &[&str]) -> Result<(Contr
 
 async fn controller(plane: &ControlPlane, set: &[&str]) -> Result<Controller> {
     let set = set.iter().map(|value| (*value).to_owned()).collect();
-    let options = ControllerOptions { set, ..ControllerOptions::new(env!("CARGO_BIN_EXE_vault-mesh-issuer")) };
+    let options = ControllerOptions { set, ..ControllerOptions::as_installed(env!("CARGO_BIN_EXE_vault-mesh-issuer")) };
     Controller::start(plane, options).await
 }

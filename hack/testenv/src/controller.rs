@@ -14,6 +14,7 @@ use crate::chart::Chart;
 use crate::control_plane::ControlPlane;
 use crate::http::Answer;
 use crate::kube::Kube;
+use crate::ledger::SIGNS_PER_ISSUER;
 use crate::peer::{Peer, Ready, Recipe};
 
 /// How it is started.
@@ -25,6 +26,8 @@ pub struct ControllerOptions {
     pub namespace: String,
     /// More `--set` values for our chart.
     pub set: Vec<String>,
+    /// How many signs of one issuer are under way at a time; `None` leaves the chart's number.
+    pub signs_per_issuer: Option<usize>,
     /// `RUST_LOG`; `None` leaves the chart's.
     pub rust_log: Option<String>,
     /// More arguments, after the chart's.
@@ -40,12 +43,14 @@ pub struct ControllerOptions {
 }
 
 impl ControllerOptions {
-    /// The usual: namespace `vault-mesh-issuer`, the chart's own values.
+    /// The usual: namespace `vault-mesh-issuer` and the chart's own values, but few signs at a time, so that a dozen requests
+    /// show what becomes of those that wait for their turn.
     pub fn new(binary: impl Into<PathBuf>) -> ControllerOptions {
         ControllerOptions {
             binary: binary.into(),
             namespace: "vault-mesh-issuer".into(),
             set: Vec::new(),
+            signs_per_issuer: Some(SIGNS_PER_ISSUER),
             rust_log: None,
             args: Vec::new(),
             env: Vec::new(),
@@ -53,6 +58,11 @@ impl ControllerOptions {
             installed: false,
             alone: false,
         }
+    }
+
+    /// As the chart installs it.
+    pub fn as_installed(binary: impl Into<PathBuf>) -> ControllerOptions {
+        ControllerOptions { signs_per_issuer: None, ..ControllerOptions::new(binary) }
     }
 }
 
@@ -83,7 +93,9 @@ impl Controller {
     pub async fn prepare(plane: &ControlPlane, options: ControllerOptions) -> Result<Controller> {
         let run = &plane.run;
         let namespace = options.namespace.clone();
-        let chart = Chart::render(run, &namespace, &options.set).await?;
+        let few = options.signs_per_issuer.map(|count| format!("signsPerIssuer={count}"));
+        let set: Vec<_> = few.into_iter().chain(options.set).collect();
+        let chart = Chart::render(run, &namespace, &set).await?;
         if !options.installed {
             chart.install(&plane.kube).await?;
         }

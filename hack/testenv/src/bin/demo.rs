@@ -68,7 +68,7 @@ async fn show(run: &Run, program: PathBuf) -> Result<(ControlPlane, Controller)>
 
     say("2. vault-mesh-issuer");
     println!("   Installing its CRDs and permissions from deploy/helm, and starting it with that ServiceAccount.");
-    let ours = Controller::start(&plane, ControllerOptions::new(program)).await?;
+    let ours = Controller::start(&plane, ControllerOptions::as_installed(program)).await?;
     println!("   It watches the API server, as {}/{}.", ours.namespace, ours.account);
 
     say("3. A PKI in OpenBao");

@@ -61,7 +61,7 @@ struct Found {
 async fn measure(run: &Run, program: PathBuf) -> Result<Found> {
     let options = Options { cert_manager: false, webhook: false, ..Options::default() };
     let plane = ControlPlane::start(run, options).await?;
-    let controller = Controller::start(&plane, ControllerOptions::new(program)).await?;
+    let controller = Controller::start(&plane, ControllerOptions::as_installed(program)).await?;
     plane.kube.namespace("mesh").await?;
     let recipe = plane.bao.plain_recipe("mesh", Chain::WithRoot).await?;
     let issuer = Issuer::app_role("mesh", "vault", &plane.bao, &recipe).create(&plane.kube).await?;

@@ -33,7 +33,7 @@ impl Contender {
     /// The order within a turn.
     pub const IN_TURN: [Contender; 2] = [Contender::Ours, Contender::BuiltIn];
 
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Contender::Ours => "ours",
             Contender::BuiltIn => "built-in",
@@ -117,7 +117,7 @@ impl Arena {
 
     async fn start(run: &Run, program: PathBuf, options: Options) -> Result<Arena> {
         let plane = ControlPlane::start(run, options).await?;
-        let ours = Controller::prepare(&plane, ControllerOptions::new(program)).await?;
+        let ours = Controller::prepare(&plane, ControllerOptions::as_installed(program)).await?;
         plane.kube.namespace(NAMESPACE).await?;
         let mut recipes = BTreeMap::new();
         for (number, signing) in Signing::ALL.into_iter().enumerate() {

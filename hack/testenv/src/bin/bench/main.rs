@@ -69,13 +69,18 @@ fn main() -> ExitCode {
 fn benched() -> Result<()> {
     let settings = settings(std::env::args().skip(1))?;
     let steps = settings.estimates.as_deref().map(shares::read).transpose()?;
-    let record = in_a_run("bench", async |run| bench(run, &settings).await)?;
+    let mut record = Record::default();
+    let ended = in_a_run("bench", async |run| bench(run, &settings, &mut record).await);
+    if record.is_empty() {
+        return ended;
+    }
+    // What was measured before a turn failed is not lost with it.
     print!("\n{}", table::of(&record, &steps.unwrap_or_default()));
     if let Some(path) = &settings.json {
         std::fs::write(path, record.json()?).with_context(|| format!("writing {}", path.display()))?;
         println!("\nall figures: {}", path.display());
     }
-    Ok(())
+    ended
 }
 
 fn settings(mut arguments: impl Iterator<Item = String>) -> Result<Settings> {
@@ -104,8 +109,7 @@ fn settings(mut arguments: impl Iterator<Item = String>) -> Result<Settings> {
     Ok(settings)
 }
 
-async fn bench(run: &Run, settings: &Settings) -> Result<Record> {
-    let mut record = Record::default();
+async fn bench(run: &Run, settings: &Settings, record: &mut Record) -> Result<()> {
     let asked = |scenario| settings.scenarios.contains(&scenario);
     if Scenario::ALONE.into_iter().any(asked) {
         let arena = Arena::issuers_alone(run, settings.program.clone()).await?;
@@ -113,7 +117,7 @@ async fn bench(run: &Run, settings: &Settings) -> Result<Record> {
         for turn in 1..=settings.turns {
             println!("turn {turn} of {}", settings.turns);
             if let Some(walls) = &walls {
-                drains(&arena, walls, settings.requests, &mut record).await?;
+                drains(&arena, walls, settings.requests, record).await?;
             }
             for contender in Contender::IN_TURN {
                 for clients in [1, 8].into_iter().filter(|_| asked(Scenario::Latency)) {
@@ -125,7 +129,7 @@ async fn bench(run: &Run, settings: &Settings) -> Result<Record> {
                 }
             }
             if asked(Scenario::Growth) {
-                growth::turn(&arena, settings.requests, &mut record).await?;
+                growth::turn(&arena, settings.requests, record).await?;
             }
         }
     }
@@ -138,19 +142,22 @@ async fn bench(run: &Run, settings: &Settings) -> Result<Record> {
             }
         }
     }
-    Ok(record)
+    Ok(())
 }
 
-/// One turn of the drain: with each CA both contenders and the raw sign, and once the raw status write.
+/// One turn of the drain: with each CA both contenders, and the walls on either side of ours, since the machine's own speed changes
+/// by the minute.
 async fn drains(arena: &Arena, walls: &Walls, requests: usize, record: &mut Record) -> Result<()> {
+    let waiting = Waiting { requests, issuers: 1 };
     for signing in Signing::ALL {
         let scenario = drain::name(signing);
-        for contender in Contender::IN_TURN {
-            let waiting = Waiting { requests, issuers: 1 };
-            record.add(&scenario, contender.name(), drain::drain(arena, contender, signing, waiting).await?);
-        }
         record.add(&scenario, walls::SIGN, walls.sign(arena, signing, requests).await?);
+        let ours = drain::drain(arena, Contender::Ours, signing, waiting).await?;
+        record.add(&scenario, Contender::Ours.name(), ours);
+        record.add(&scenario, walls::WRITE, walls.write(arena, signing, requests).await?);
+        record.add(&scenario, walls::BOTH, walls.both(arena, signing, requests).await?);
+        let built_in = drain::drain(arena, Contender::BuiltIn, signing, waiting).await?;
+        record.add(&scenario, Contender::BuiltIn.name(), built_in);
     }
-    record.add(walls::EVERY_DRAIN, walls::WRITE, walls.write(arena, requests).await?);
     Ok(())
 }

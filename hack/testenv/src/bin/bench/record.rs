@@ -27,6 +27,11 @@ impl Record {
         self.turns.entry((scenario.to_owned(), contender.to_owned())).or_default().push(figures);
     }
 
+    /// Whether nobody has had a turn.
+    pub fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
     /// The scenarios that were played.
     pub fn scenarios(&self) -> &[String] {
         &self.scenarios

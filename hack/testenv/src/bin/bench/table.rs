@@ -6,6 +6,8 @@ use crate::record::Record;
 use crate::shares::Step;
 use crate::{drain, growth, latency, pipeline, walls};
 
+const BUILT_IN: &str = Contender::BuiltIn.name();
+
 /// Least, median and most of some figures.
 #[derive(Clone, Copy, Default)]
 pub struct Spread {
@@ -133,20 +135,25 @@ fn ratios(record: &Record) -> Vec<String> {
     let drains = Signing::ALL.map(drain::name);
     for scenario in &drains {
         row(format!("{scenario}: ours, of what the walls leave"), of_walls(record, scenario));
-        let rate = versus(record, scenario, |it| it.per_second);
+        let plain = versus(record, scenario, walls::BOTH, |it| it.per_second);
+        row(format!("{scenario}: ours, of a plain client that signs and writes"), plain);
+        let rate = versus(record, scenario, BUILT_IN, |it| it.per_second);
         row(format!("{scenario}: ours, times the built-in's certificates/s"), rate);
     }
     let waits = [latency::name(1), latency::name(8), latency::HERD.to_owned()];
     for scenario in &waits {
-        row(format!("{scenario}: p50, of the built-in's"), versus(record, scenario, |it| it.p50));
-        row(format!("{scenario}: p99, of the built-in's"), versus(record, scenario, |it| it.p99));
+        row(format!("{scenario}: p50, of the built-in's"), versus(record, scenario, BUILT_IN, |it| it.p50));
+        row(format!("{scenario}: p99, of the built-in's"), versus(record, scenario, BUILT_IN, |it| it.p99));
     }
     for scenario in drains.iter().chain(&waits) {
-        row(format!("{scenario}: CPU of the issuer, of the built-in's"), versus(record, scenario, issuer_cpu));
-        let openbao = versus(record, scenario, |it| cpu(it, "openbao"));
+        row(
+            format!("{scenario}: CPU of the issuer, of the built-in's"),
+            versus(record, scenario, BUILT_IN, issuer_cpu),
+        );
+        let openbao = versus(record, scenario, BUILT_IN, |it| cpu(it, "openbao"));
         row(format!("{scenario}: CPU of OpenBao, of the built-in's"), openbao);
     }
-    let rate = versus(record, pipeline::NAME, |it| it.per_second);
+    let rate = versus(record, pipeline::NAME, BUILT_IN, |it| it.per_second);
     row(format!("{}: ours, times the built-in's certificates/s", pipeline::NAME), rate);
     lines
 }
@@ -160,18 +167,18 @@ fn cpu(figures: &Figures, peer: &str) -> f64 {
     figures.cpu.get(peer).copied().unwrap_or_default()
 }
 
-/// Ours to the built-in, turn by turn; none if nobody had a turn.
-fn versus(record: &Record, scenario: &str, figure: impl Fn(&Figures) -> f64) -> Option<Spread> {
+/// Ours to another's, turn by turn; none if nobody had a turn.
+fn versus(record: &Record, scenario: &str, other: &str, figure: impl Fn(&Figures) -> f64) -> Option<Spread> {
     let ours = record.turns(scenario, Contender::Ours.name());
-    let built_in = record.turns(scenario, Contender::BuiltIn.name());
-    let ratios = ours.iter().zip(built_in).map(|(ours, built_in)| figure(ours) / figure(built_in));
+    let others = record.turns(scenario, other);
+    let ratios = ours.iter().zip(others).map(|(ours, other)| figure(ours) / figure(other));
     (!ours.is_empty()).then(|| Spread::of(ratios))
 }
 
 /// Sign and status write share the cores, so an issuer that costs nothing reaches 1/(1/sign + 1/write).
 fn of_walls(record: &Record, scenario: &str) -> Option<Spread> {
     let ours = record.turns(scenario, Contender::Ours.name());
-    let (signs, writes) = (record.turns(scenario, walls::SIGN), record.turns(walls::EVERY_DRAIN, walls::WRITE));
+    let (signs, writes) = (record.turns(scenario, walls::SIGN), record.turns(scenario, walls::WRITE));
     let walls = signs.iter().zip(writes).map(|(sign, write)| 1.0 / (1.0 / sign.per_second + 1.0 / write.per_second));
     (!ours.is_empty()).then(|| Spread::of(ours.iter().zip(walls).map(|(ours, wall)| ours.per_second / wall)))
 }

@@ -1,21 +1,20 @@
 //! What no issuer passes: Vault's signature, and the API server's status write, each asked for by a plain client over as many
-//! connections as help it most.
+//! connections as help it most; and both by one, which shows what they cost each other on shared cores.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use testenv::{Csr, in_parallel};
+use testenv::{Bao, Csr, Peer, in_parallel};
 
 use crate::arena::{Arena, Contender, NAMESPACE, REQUESTS, Signing};
 use crate::gauge::Figures;
 
-/// The names of the walls in the record.
+/// The walls' names in the record.
 pub const SIGN: &str = "raw sign";
 pub const WRITE: &str = "raw status write";
-/// The scenario of the status write, which no CA changes.
-pub const EVERY_DRAIN: &str = "drain, any CA";
+pub const BOTH: &str = "raw sign and write";
 const TRIED: [usize; 5] = [1, 2, 4, 8, 16];
 const SAMPLE: usize = 400;
 
@@ -38,7 +37,7 @@ impl Walls {
         for connections in TRIED {
             let walls = Walls { signing: connections, writing: connections };
             signing.push((walls.sign(arena, Signing::USUAL, SAMPLE).await?.per_second, connections));
-            writing.push((walls.write(arena, SAMPLE).await?.per_second, connections));
+            writing.push((walls.write(arena, Signing::USUAL, SAMPLE).await?.per_second, connections));
         }
         let best = |mut tried: Vec<(f64, usize)>| {
             tried.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -49,51 +48,101 @@ impl Walls {
 
     /// Has so many CSRs signed by Vault, and nothing else.
     pub async fn sign(&self, arena: &Arena, signing: Signing, count: usize) -> Result<Figures> {
+        let signer = Signer::log_in(arena, signing).await?;
+        let csrs = (0..count).map(|number| Ok(Csr::workload(NAMESPACE, &format!("workload-{number}")).ec()?.csr_pem));
+        let csrs = csrs.collect::<Result<Vec<_>>>()?;
+        let meter = Meter::start([arena.plane.bao.peer()])?;
+        in_parallel(count, self.signing, |number| {
+            let (signer, csr) = (signer.clone(), csrs.get(number).cloned());
+            async move { signer.sign(&csr.context("no CSR of that number")?).await.map(drop) }
+        })
+        .await?;
+        meter.read(count)
+    }
+
+    /// Has so many statuses, of the size they have with a certificate of that CA, written by the API server, and nothing else.
+    pub async fn write(&self, arena: &Arena, signing: Signing, count: usize) -> Result<Figures> {
+        written(arena, signing, count, self.writing, false).await
+    }
+
+    /// The same with a sign before each write, and without a look at what Vault has answered.
+    pub async fn both(&self, arena: &Arena, signing: Signing, count: usize) -> Result<Figures> {
+        written(arena, signing, count, self.signing + self.writing, true).await
+    }
+}
+
+async fn written(
+    arena: &Arena,
+    signing: Signing,
+    count: usize,
+    connections: usize,
+    signed_before: bool,
+) -> Result<Figures> {
+    let signer = Signer::log_in(arena, signing).await?;
+    let csr = Csr::workload(NAMESPACE, "workload").ec()?.csr_pem;
+    let answer = signer.sign(&csr).await?;
+    arena.approved("workload", count, Contender::Ours, 1).await?;
+    let statuses: Vec<_> = arena.plane.kube.list(REQUESTS).await?.iter().map(|it| issued(it, &answer)).collect();
+    arena.calm().await?;
+    let meter = Meter::start([arena.plane.bao.peer(), &arena.plane.apiserver])?;
+    in_parallel(count, connections, |number| {
+        let (signer, csr) = (signer.clone(), csr.clone());
+        let (kube, status) = (arena.plane.kube.clone(), statuses.get(number).cloned());
+        async move {
+            if signed_before {
+                signer.sign(&csr).await?;
+            }
+            let (path, body) = status.context("no request of that number")?;
+            kube.patch(&path, &body).await.map(drop)
+        }
+    })
+    .await?;
+    let figures = meter.read(count);
+    arena.clear(Contender::Ours).await?;
+    figures
+}
+
+/// A plain client of Vault's with a token.
+#[derive(Clone)]
+struct Signer {
+    bao: Bao,
+    path: String,
+}
+
+impl Signer {
+    async fn log_in(arena: &Arena, signing: Signing) -> Result<Signer> {
         let recipe = arena.recipe(signing)?;
         let login = json!({"role_id": recipe.app_role.role_id, "secret_id": recipe.app_role.secret_id});
         let token = arena.plane.bao.write(&format!("auth/{}/login", recipe.app_role.mount), login).await?;
         let token = token["auth"]["client_token"].as_str().context("a login without a token")?;
-        let bao = arena.plane.bao.with_token(token);
-        let csrs = (0..count).map(|number| Ok(Csr::workload(NAMESPACE, &format!("workload-{number}")).ec()?.csr_pem));
-        let csrs = csrs.collect::<Result<Vec<_>>>()?;
-        let (before, begun) = (arena.plane.bao.peer().cpu_time()?, Instant::now());
-        in_parallel(count, self.signing, |number| {
-            let (bao, path, csr) = (bao.clone(), recipe.sign_path.clone(), csrs.get(number).cloned());
-            async move { bao.sign(&path, &csr.context("no CSR of that number")?, "1h").await.map(drop) }
-        })
-        .await?;
-        let took = begun.elapsed();
-        let cpu = arena.plane.bao.peer().cpu_time()? - before;
-        Ok(figures(arena.plane.bao.peer().name(), count, took, cpu))
+        Ok(Signer { bao: arena.plane.bao.with_token(token), path: recipe.sign_path.clone() })
     }
 
-    /// Has so many statuses, of the size they have with a certificate, written by the API server, and nothing else.
-    pub async fn write(&self, arena: &Arena, count: usize) -> Result<Figures> {
-        let recipe = arena.recipe(Signing::USUAL)?;
-        let csr = Csr::workload(NAMESPACE, "workload").ec()?.csr_pem;
-        let answer = arena.plane.bao.sign(&recipe.sign_path, &csr, "1h").await?;
-        arena.approved("workload", count, Contender::Ours, 1).await?;
-        let statuses: Vec<_> = arena.plane.kube.list(REQUESTS).await?.iter().map(|it| issued(it, &answer)).collect();
-        arena.calm().await?;
-        let (before, begun) = (arena.plane.apiserver.cpu_time()?, Instant::now());
-        in_parallel(count, self.writing, |number| {
-            let (kube, status) = (arena.plane.kube.clone(), statuses.get(number).cloned());
-            async move {
-                let (path, body) = status.context("no request of that number")?;
-                kube.patch(&path, &body).await.map(drop)
-            }
-        })
-        .await?;
-        let took = begun.elapsed();
-        let cpu = arena.plane.apiserver.cpu_time()? - before;
-        arena.clear(Contender::Ours).await?;
-        Ok(figures(arena.plane.apiserver.name(), count, took, cpu))
+    async fn sign(&self, csr: &str) -> Result<Value> {
+        self.bao.sign(&self.path, csr, "1h").await
     }
 }
 
-fn figures(peer: &str, count: usize, took: Duration, cpu: Duration) -> Figures {
-    let cpu = cpu.as_secs_f64() * 1_000.0 / count as f64;
-    Figures { certificates: count, cpu: [(peer.to_owned(), cpu)].into(), ..Figures::default() }.with_rate(count, took)
+/// Time, and CPU time of some processes.
+struct Meter<'a> {
+    begun: Instant,
+    before: Vec<(&'a Peer, Duration)>,
+}
+
+impl<'a> Meter<'a> {
+    fn start(peers: impl IntoIterator<Item = &'a Peer>) -> Result<Meter<'a>> {
+        let before = peers.into_iter().map(|peer| Ok((peer, peer.cpu_time()?))).collect::<Result<_>>()?;
+        Ok(Meter { begun: Instant::now(), before })
+    }
+
+    fn read(self, count: usize) -> Result<Figures> {
+        let took = self.begun.elapsed();
+        let each = |time: Duration| time.as_secs_f64() * 1_000.0 / count as f64;
+        let cpu =
+            self.before.iter().map(|(peer, before)| Ok((peer.name().to_owned(), each(peer.cpu_time()? - *before))));
+        let cpu = cpu.collect::<Result<_>>()?;
+        Ok(Figures { certificates: count, cpu, ..Figures::default() }.with_rate(count, took))
+    }
 }
 
 /// Where and what to write so that a request is issued.
@@ -110,8 +159,8 @@ fn issued(request: &Value, answer: &Value) -> (String, Value) {
         answer["certificate"].as_str().unwrap_or_default(),
         answer["issuing_ca"].as_str().unwrap_or_default()
     ));
-    let status =
-        json!({"certificate": encoded(&chain), "ca": encoded(&answer["issuing_ca"]), "conditions": conditions});
+    let root = &answer["ca_chain"][1];
+    let status = json!({"certificate": encoded(&chain), "ca": encoded(root), "conditions": conditions});
     let name = request["metadata"]["name"].as_str().unwrap_or_default();
     (format!("{REQUESTS}/{name}/status"), json!({"status": status}))
 }
