@@ -8,11 +8,9 @@ use serde_json::Value;
 use testenv::{Account, Tally};
 
 use crate::certificates::Issued;
-use crate::vitals::{MORE_DESCRIPTORS, Sample, Seen};
+use crate::vitals::Seen;
 use crate::world::World;
 
-/// Samples are compared third by third; fewer say nothing.
-const FEWEST: usize = 6;
 /// What may come on top of the early median: a backlog that the process has not met before leaves some MB behind.
 const MORE_MEMORY: (f64, f64) = (1.15, 4e6);
 /// A soak of so long has met its backlogs early, and is to be flat: five minutes of a debug build went from 41.4 to 43.3 MB.
@@ -64,26 +62,16 @@ impl Report {
         Ok(())
     }
 
-    /// Early and late medians of what the last process held while it was calm.
-    fn thirds(&self) -> Option<[Sample; 2]> {
-        let samples = self.vitals.as_ref()?.comparable();
-        let third = samples.len() / 3;
-        if samples.len() < FEWEST {
-            return None;
-        }
-        let (early, late) = (samples.get(..third)?, samples.get(samples.len() - third..)?);
-        Some([median(early)?, median(late)?])
-    }
-
     fn growth(&self) -> Vec<String> {
-        let Some([early, late]) = self.thirds() else { return Vec::new() };
+        let Some(seen) = &self.vitals else { return Vec::new() };
         let mut grown = Vec::new();
-        if late.memory as f64 > most_memory(early.memory as f64, self.length) {
+        if let Some([early, late]) = seen.samples.thirds()
+            && late.memory as f64 > most_memory(early.memory as f64, self.length)
+        {
             grown.push(format!("memory has grown from {} to {} bytes", early.memory, late.memory));
         }
-        let settled = self.vitals.as_ref().and_then(Seen::settled).unwrap_or(early);
-        if settled.descriptors > early.descriptors + MORE_DESCRIPTORS {
-            grown.push(format!("file descriptors have grown from {} to {}", early.descriptors, settled.descriptors));
+        if let Some([early, last]) = seen.samples.more_descriptors() {
+            grown.push(format!("file descriptors have grown from {early} to {last}"));
         }
         grown
     }
@@ -93,16 +81,6 @@ impl Report {
 fn most_memory(early: f64, length: Duration) -> f64 {
     let (factor, more) = if length < LONG { MORE_MEMORY } else { MORE_MEMORY_OF_LONG };
     early * factor + more
-}
-
-/// Each figure's own median.
-fn median(samples: &[Sample]) -> Option<Sample> {
-    let mut memory: Vec<_> = samples.iter().map(|sample| sample.memory).collect();
-    let mut descriptors: Vec<_> = samples.iter().map(|sample| sample.descriptors).collect();
-    memory.sort_unstable();
-    descriptors.sort_unstable();
-    let middle = samples.len() / 2;
-    Some(Sample { memory: *memory.get(middle)?, descriptors: *descriptors.get(middle)?, ..*samples.get(middle)? })
 }
 
 /// Secrets in what the cluster shows to who may read it.
@@ -138,7 +116,7 @@ impl fmt::Display for Report {
         line("signed twice", format!("{at_kills}; {} after outages of OpenBao", account.after_outages))?;
         line("logins", account.logins.to_string())?;
         if let Some(seen) = &self.vitals {
-            for sample in seen.samples.iter().step_by((seen.samples.len() / 20).max(1)) {
+            for sample in seen.samples.0.iter().step_by((seen.samples.0.len() / 20).max(1)) {
                 let calm = if sample.calm { "" } else { ", during a fault" };
                 let held = format!("{:.1} MB, {} descriptors{calm}", sample.memory as f64 / MB, sample.descriptors);
                 line(&format!("{:>6} s", sample.at.as_secs()), held)?;
@@ -146,14 +124,14 @@ impl fmt::Display for Report {
             let log = format!("{} values, none of them in {:.1} MB of log", self.secrets, seen.logged as f64 / MB);
             line("secrets", format!("{log}, events, statuses and metrics (unless told below)"))?;
         }
-        match self.thirds() {
+        match self.vitals.as_ref().and_then(|seen| seen.samples.thirds()) {
             Some([early, late]) => {
                 line(
                     "memory",
                     format!("{:.1} MB early, {:.1} MB late", early.memory as f64 / MB, late.memory as f64 / MB),
                 )?;
-                let settled = self.vitals.as_ref().and_then(Seen::settled).unwrap_or(late);
-                line("descriptors", format!("{} early, {} at the end", early.descriptors, settled.descriptors))?;
+                let last = self.vitals.as_ref().and_then(|seen| seen.samples.0.last()).unwrap_or(&late);
+                line("descriptors", format!("{} early, {} at the end", early.descriptors, last.descriptors))?;
             }
             None => line("memory", "the last process was calm for too short a time to compare".to_owned())?,
         }

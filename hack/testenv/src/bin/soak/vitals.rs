@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use testenv::follow::Going;
 use testenv::{Ledger, Peer, Secrets, Tail};
 
@@ -16,7 +16,9 @@ const WARM_UP: Duration = Duration::from_secs(10);
 /// A burst leaves idle connections behind, which are closed a minute and a half later.
 const SETTLES: Duration = Duration::from_secs(120);
 /// A few connections more or less are no growth.
-pub const MORE_DESCRIPTORS: usize = 10;
+const MORE_DESCRIPTORS: usize = 10;
+/// Samples are compared third by third; fewer say nothing.
+const FEWEST: usize = 6;
 
 /// The looking.
 pub struct Vitals {
@@ -34,7 +36,7 @@ pub struct Seen {
     /// Both audit logs.
     pub ledger: Ledger,
     /// In order.
-    pub samples: Vec<Sample>,
+    pub samples: Samples,
     /// Secrets in our log, in words.
     pub leaks: Vec<String>,
     /// Lines of our log that tell a defect.
@@ -45,6 +47,10 @@ pub struct Seen {
     secrets: Secrets,
     begun: Instant,
 }
+
+/// In the order of time.
+#[derive(Default)]
+pub struct Samples(pub Vec<Sample>);
 
 /// One look at the process.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +72,7 @@ impl Vitals {
     pub fn start(world: &World) -> Result<Vitals> {
         let seen = Seen {
             ledger: Ledger::new(&world.plane, &world.ours),
-            samples: Vec::new(),
+            samples: Samples::default(),
             leaks: Vec::new(),
             errors: Vec::new(),
             logged: 0,
@@ -85,7 +91,7 @@ impl Vitals {
                     let mut seen = lock(&looking.seen);
                     // A process that is just being killed has nothing to show.
                     let sample = sample(&peer, seen.begun, calm);
-                    seen.samples.extend(sample);
+                    seen.samples.0.extend(sample);
                     if let Err(error) = seen.read() {
                         seen.errors.push(format!("{error:#}"));
                     }
@@ -107,15 +113,11 @@ impl Vitals {
     /// A last look, some time after the last request.
     pub async fn finish(self, world: &World) -> Result<Seen> {
         tokio::time::sleep(3 * PACE).await;
-        let settled = || {
-            let seen = lock(&self.shared.seen);
-            let first = seen.comparable().first().map_or(usize::MAX, |sample| sample.descriptors);
-            seen.samples.last().is_some_and(|last| last.descriptors <= first.saturating_add(MORE_DESCRIPTORS))
-        };
         let deadline = Instant::now() + SETTLES;
-        while !settled() && Instant::now() < deadline {
+        while lock(&self.shared.seen).samples.more_descriptors().is_some() && Instant::now() < deadline {
             tokio::time::sleep(PACE).await;
         }
+        ensure!(world.ours.peer().is_running(), "our process has ended");
         let Vitals { mut shared, going } = self;
         drop(going);
         // A look that is under way ends by itself.
@@ -128,8 +130,6 @@ impl Vitals {
         };
         let mut seen = seen.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         seen.read()?;
-        let last = sample(world.ours.peer(), seen.begun, true).context("our process has ended")?;
-        seen.samples.push(last);
         Ok(seen)
     }
 }
@@ -144,19 +144,43 @@ impl Seen {
         self.errors.extend(text.lines().filter(|line| line.contains(" ERROR ")).map(str::to_owned));
         Ok(())
     }
+}
 
-    /// The last look of all.
-    pub fn settled(&self) -> Option<Sample> {
-        self.samples.last().copied()
+impl Samples {
+    /// Early and late medians of what the process that ran last held while it was calm; none if that was for too short a time.
+    pub fn thirds(&self) -> Option<[Sample; 2]> {
+        let samples = self.comparable();
+        let third = samples.len() / 3;
+        if samples.len() < FEWEST {
+            return None;
+        }
+        let (early, late) = (samples.get(..third)?, samples.get(samples.len() - third..)?);
+        Some([median(early)?, median(late)?])
+    }
+
+    /// How many descriptors were open early and are at the last look, if that is a growth.
+    pub fn more_descriptors(&self) -> Option<[usize; 2]> {
+        let ([early, _], last) = (self.thirds()?, self.0.last()?);
+        (last.descriptors > early.descriptors + MORE_DESCRIPTORS).then_some([early.descriptors, last.descriptors])
     }
 
     /// Calm samples of the process that ran last, from when it was warm.
-    pub fn comparable(&self) -> Vec<Sample> {
-        let Some(last) = self.samples.last() else { return Vec::new() };
-        let lived = self.samples.iter().filter(|sample| sample.pid == last.pid);
+    fn comparable(&self) -> Vec<Sample> {
+        let Some(last) = self.0.last() else { return Vec::new() };
+        let lived = self.0.iter().filter(|sample| sample.pid == last.pid);
         let begun = lived.clone().next().map_or(last.at, |first| first.at);
         lived.filter(|sample| sample.calm && sample.at >= begun + WARM_UP).copied().collect()
     }
+}
+
+/// Each figure's own median.
+fn median(samples: &[Sample]) -> Option<Sample> {
+    let mut memory: Vec<_> = samples.iter().map(|sample| sample.memory).collect();
+    let mut descriptors: Vec<_> = samples.iter().map(|sample| sample.descriptors).collect();
+    memory.sort_unstable();
+    descriptors.sort_unstable();
+    let middle = samples.len() / 2;
+    Some(Sample { memory: *memory.get(middle)?, descriptors: *descriptors.get(middle)?, ..*samples.get(middle)? })
 }
 
 fn sample(peer: &Peer, begun: Instant, calm: bool) -> Option<Sample> {
@@ -168,4 +192,25 @@ fn sample(peer: &Peer, begun: Instant, calm: bool) -> Option<Sample> {
 
 fn lock(mutex: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(descriptors: &[usize]) -> Samples {
+        let sample = |(number, descriptors): (usize, &usize)| {
+            let at = WARM_UP * u32::from(number > 0) + PACE * number as u32;
+            Sample { at, pid: 7, memory: 0, descriptors: *descriptors, calm: true }
+        };
+        Samples(descriptors.iter().enumerate().map(sample).collect())
+    }
+
+    #[test]
+    fn the_last_look_is_held_against_the_early_median() {
+        // The first is from before the process was warm; the second alone would let 41 pass.
+        let grown = |last| samples(&[5, 32, 29, 29, 68, 68, 68, 68, 68, 41, last]).more_descriptors();
+        assert_eq!((grown(41), grown(39)), (Some([29, 41]), None));
+        assert_eq!(samples(&[5, 29, 29, 29, 29, 90]).more_descriptors(), None, "five samples say nothing");
+    }
 }
