@@ -1,6 +1,8 @@
 //! From Vault's `data` to certificates: what a sign call and a mount's own endpoints return. Parsed here, believed nowhere.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,7 +18,7 @@ use crate::x509::Certificate;
 ///
 /// # Errors
 /// It holds no certificate, or something that no answer to a CSR may hold.
-pub fn signed(path: &str, envelope: &Envelope, secrets: &[&str]) -> Result<Answer, Mistrust> {
+pub fn signed(path: &str, envelope: &Envelope, known: &KnownChain, secrets: &[&str]) -> Result<Answer, Mistrust> {
     let unreadable = |problem: &str| Mistrust::Unreadable { path: path.to_owned(), problem: problem.to_owned() };
     let data = &envelope.data;
     // OpenBao's CEL roles send the field with an empty text.
@@ -32,7 +34,7 @@ pub fn signed(path: &str, envelope: &Envelope, secrets: &[&str]) -> Result<Answe
     if bag.as_slice().iter().any(|other| !other.is_ca()) {
         return Err(unreadable("its certificate field holds several end-entity certificates, and one was asked for"));
     }
-    let chain = chain(data).map_err(|problem| unreadable(&problem))?;
+    let chain = chain(data).and_then(|texts| known.read(&texts)).map_err(|problem| unreadable(&problem))?;
     let mut seen = HashSet::from([leaf.clone()]);
     let others = bag.chain(chain).filter(|other| seen.insert(other.clone())).collect();
     let warnings = envelope.warnings.iter().map(|warning| Words::new(warning, secrets)).collect();
@@ -43,8 +45,9 @@ pub fn signed(path: &str, envelope: &Envelope, secrets: &[&str]) -> Result<Answe
 pub fn issuer(data: &Value) -> Option<Vec<Certificate>> {
     let certificate = data["certificate"].as_str()?;
     let issuing = Certificate::bundle_from_pem(certificate.as_bytes()).ok()?;
+    let chain = KnownChain::default().read(&chain(data).ok()?).ok()?;
     let mut seen = HashSet::new();
-    Some(issuing.into_iter().chain(chain(data).ok()?).filter(|one| seen.insert(one.clone())).collect())
+    Some(issuing.into_iter().chain(chain).filter(|one| seen.insert(one.clone())).collect())
 }
 
 /// Reads `LIST <mount>/issuers`. None if that is not what it is, or if an id is no name that could stand in a path.
@@ -76,9 +79,9 @@ pub fn role(data: &Value) -> RoleOptions {
     }
 }
 
-/// `ca_chain` (a list or one text) and `issuing_ca`; or which of them cannot be read, and why.
-fn chain(data: &Value) -> Result<Vec<Certificate>, String> {
-    let mut certificates = Vec::new();
+/// `ca_chain` (a list or one text) and `issuing_ca`, each text with its field; or which of them is none.
+fn chain(data: &Value) -> Result<Vec<(&'static str, &str)>, String> {
+    let mut found = Vec::new();
     for name in ["ca_chain", "issuing_ca"] {
         let texts = match &data[name] {
             Value::Array(texts) => texts.as_slice(),
@@ -89,11 +92,34 @@ fn chain(data: &Value) -> Result<Vec<Certificate>, String> {
             let text = text.as_str().ok_or_else(|| format!("its {name} holds something that is no text"))?;
             // Vault joins an empty chain to an empty text.
             if !text.trim().is_empty() {
-                certificates.extend(bundle(name, text)?);
+                found.push((name, text));
             }
         }
     }
-    Ok(certificates)
+    Ok(found)
+}
+
+/// The CAs of the last answer, by their text. An answer carries the same few as the one before, and they need not be read, nor
+/// their signatures checked, again and again.
+#[derive(Default)]
+pub struct KnownChain(Mutex<HashMap<String, Vec<Certificate>>>);
+
+impl KnownChain {
+    /// Reads each text with its field, once; what is not among them is forgotten.
+    fn read(&self, texts: &[(&'static str, &str)]) -> Result<Vec<Certificate>, String> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut now, mut found) = (HashMap::new(), Vec::new());
+        for (name, text) in texts {
+            if let Entry::Vacant(entry) = now.entry(*text) {
+                let certificates = known.get(*text).map_or_else(|| bundle(name, text), |known| Ok(known.clone()))?;
+                found.extend(entry.insert(certificates).iter().cloned());
+            }
+        }
+        if now.len() != known.len() || now.keys().any(|text| !known.contains_key(*text)) {
+            *known = now.into_iter().map(|(text, certificates)| (text.to_owned(), certificates)).collect();
+        }
+        Ok(found)
+    }
 }
 
 fn bundle(name: &str, text: &str) -> Result<Vec<Certificate>, String> {
@@ -109,8 +135,12 @@ mod tests {
     }
 
     fn read(data: Value) -> Result<Answer, Mistrust> {
+        read_after(&KnownChain::default(), data)
+    }
+
+    fn read_after(known: &KnownChain, data: Value) -> Result<Answer, Mistrust> {
         let body = serde_json::json!({"request_id": "r-1", "data": data, "warnings": ["said hvs.secret"]}).to_string();
-        signed("pki/sign/web", &Envelope::read(body.as_bytes()).expect("it has a request id"), &["hvs.secret"])
+        signed("pki/sign/web", &Envelope::read(body.as_bytes()).expect("it has a request id"), known, &["hvs.secret"])
     }
 
     #[track_caller]
@@ -133,6 +163,25 @@ mod tests {
             read(serde_json::json!({"certificate": leaf, "issuing_ca": "", "ca_chain": null, "private_key": null}));
         assert!(alone.expect("a leaf alone can be read").others.is_empty());
         assert!(read(serde_json::json!({"certificate": leaf, "private_key": ""})).is_ok());
+    }
+
+    #[test]
+    fn the_chain_of_the_last_answer_is_known_and_no_other() {
+        let (leaf, ca, root) = (certificate("leaf"), certificate("ca"), certificate("root"));
+        let known = KnownChain::default();
+        let same =
+            |a: &Answer, b: &Answer| a.others.iter().zip(&b.others).all(|(a, b)| a.der().as_ptr() == b.der().as_ptr());
+        let read = |chain: Value| read_after(&known, serde_json::json!({"certificate": leaf, "ca_chain": chain}));
+        let both = serde_json::json!([ca, root]);
+        let first = read(both.clone()).expect("a chain");
+        assert!(same(&first, &read(both.clone()).expect("a chain")), "it was read again");
+        read(serde_json::json!([ca, "rubbish"])).expect_err("a broken chain");
+        assert!(same(&first, &read(both.clone()).expect("a chain")), "a broken one took its place");
+        let other = read(serde_json::json!([root])).expect("another chain");
+        assert_eq!((other.others.len(), other.others[0] == first.others[1]), (1, true));
+        assert!(same(&other, &read(serde_json::json!([root])).expect("a chain")), "the last one is not kept");
+        assert_eq!(known.0.lock().expect("a lock").len(), 1, "those before it are kept");
+        assert_eq!(read(both).expect("a chain").others, first.others);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rustify::endpoint::Endpoint;
 use tracing::warn;
 
 use super::Common;
-use super::answer;
+use super::answer::{self, KnownChain};
 use super::endpoints::{self, ListIssuers, ReadChain, ReadIssuer, ReadRole, SignCsr};
 use super::envelope::Envelope;
 use super::session::{Held, Session};
@@ -39,6 +39,7 @@ pub struct VaultSigner {
     discovers: bool,
     /// The token that may not read the role, 0 for none.
     role_closed_to: AtomicU64,
+    chain: KnownChain,
 }
 
 impl VaultSigner {
@@ -55,7 +56,7 @@ impl VaultSigner {
         let transport = Transport::new(config, material, &common.roots, common.leadership.clone())?;
         let session = Session::new(transport, material.credentials.clone(), common, metrics);
         let (path, discovers) = (config.vault.path.clone(), material.anchors.is_empty());
-        Ok(Self { session, path, discovers, role_closed_to: AtomicU64::new(0) })
+        Ok(Self { session, path, discovers, role_closed_to: AtomicU64::new(0), chain: KnownChain::default() })
     }
 }
 
@@ -87,7 +88,7 @@ impl Signer for VaultSigner {
                 if envelope.leased && self.session.keep_for_leases() {
                     warn_of_leases(&call.path);
                 }
-                Ok(answer::signed(&call.path, &envelope, &self.session.secrets(Some(&held)))?)
+                Ok(answer::signed(&call.path, &envelope, &self.chain, &self.session.secrets(Some(&held)))?)
             }
             Err(Meaning::Error(error)) => Err(error),
             Err(Meaning::EmptyCsr(words)) => Err(refused(&call.path, words).into()),

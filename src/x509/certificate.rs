@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use x509_parser::asn1_rs::FromDer;
@@ -34,6 +34,9 @@ struct Content {
     public_key: Vec<u8>,
     common_name: Option<String>,
     extensions: Extensions,
+    /// Who was first asked to have signed it, by SHA-256, and whether that is so. The CA of a mesh comes with every answer, and is
+    /// asked about the same root each time.
+    first_check: OnceLock<(String, Verification)>,
 }
 
 /// Why bytes are no certificate, or a text no bundle of them.
@@ -95,6 +98,7 @@ impl Certificate {
             public_key: signature::identity(parsed.public_key()),
             common_name: names::common_name(parsed.subject()),
             extensions: Extensions::read(parsed.extensions().iter()).map_err(CertificateError::Unusable)?,
+            first_check: OnceLock::new(),
             der: der.clone(),
         };
         Ok(Self(Arc::new(content)))
@@ -242,6 +246,14 @@ impl Certificate {
 
     /// Whether the key of `issuer` signed this certificate.
     pub fn verify_signature_by(&self, issuer: &Certificate) -> Verification {
+        let check = || (issuer.sha256().to_owned(), self.check_signature_by(issuer));
+        match self.0.first_check.get_or_init(check) {
+            (signer, verification) if signer == issuer.sha256() => verification.clone(),
+            (_, _) => self.check_signature_by(issuer),
+        }
+    }
+
+    fn check_signature_by(&self, issuer: &Certificate) -> Verification {
         // Both were parsed when they were made; keeping the parsed form would tie every value to a lifetime.
         let (Ok((_, signed)), Ok((_, by))) =
             (X509Certificate::from_der(self.der()), X509Certificate::from_der(issuer.der()))
@@ -387,8 +399,15 @@ mod tests {
     fn a_signature_belongs_to_one_key() {
         let (root, other) = (Authority::new("Root"), Authority::new("Root"));
         let child = root.signs(&Authority::new("Child"), 2035);
-        assert_eq!(child.verify_signature_by(&root.root(2040)), Verification::Valid);
-        assert_eq!(child.verify_signature_by(&other.root(2040)), Verification::Invalid);
+        // Whoever is asked about first, and however often.
+        let (own, stranger) = (root.root(2040), other.root(2040));
+        for order in [[&own, &stranger], [&stranger, &own]] {
+            let child = Certificate::from_der(child.der().to_vec()).expect("a certificate");
+            for issuer in order.into_iter().chain(order) {
+                let expected = if issuer == &own { Verification::Valid } else { Verification::Invalid };
+                assert_eq!(child.verify_signature_by(issuer), expected);
+            }
+        }
         assert!(root.root(2040).is_self_signed());
         assert!(!other.signs(&root, 2040).is_self_signed(), "equal names are not a self-signature");
         let mut broken = child.der().to_vec();

@@ -189,7 +189,7 @@ const FORMS: [&str; 4] = [SECRET, "hvs.a+b/\\\"c?", "hvs.a%2Bb%2F%22c%3F", "aHZz
 pub fn answer(data: &[u8]) {
     let Some(envelope) = Envelope::read(data) else { return };
     let path = "pki/sign/mesh";
-    match reading::signed(path, &envelope, &[SECRET]) {
+    match reading::signed(path, &envelope, &reading::KnownChain::default(), &[SECRET]) {
         Ok(answer) => {
             assert!(!answer.others.contains(&answer.leaf));
             assert_eq!(
