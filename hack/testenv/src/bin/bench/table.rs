@@ -150,8 +150,10 @@ fn ratios(record: &Record) -> Vec<String> {
             format!("{scenario}: CPU of the issuer, of the built-in's"),
             versus(record, scenario, BUILT_IN, issuer_cpu),
         );
-        let openbao = versus(record, scenario, BUILT_IN, |it| cpu(it, "openbao"));
-        row(format!("{scenario}: CPU of OpenBao, of the built-in's"), openbao);
+        let openbao = |it: &Figures| cpu(it, "openbao");
+        row(format!("{scenario}: CPU of OpenBao, of the built-in's"), versus(record, scenario, BUILT_IN, openbao));
+        let least = compared(record, scenario, [walls::SIGN, BUILT_IN], openbao);
+        row(format!("{scenario}: CPU of OpenBao for a raw sign, of the built-in's"), least);
     }
     let rate = versus(record, pipeline::NAME, BUILT_IN, |it| it.per_second);
     row(format!("{}: ours, times the built-in's certificates/s", pipeline::NAME), rate);
@@ -167,12 +169,16 @@ fn cpu(figures: &Figures, peer: &str) -> f64 {
     figures.cpu.get(peer).copied().unwrap_or_default()
 }
 
-/// Ours to another's, turn by turn; none if nobody had a turn.
+/// Ours to another's.
 fn versus(record: &Record, scenario: &str, other: &str, figure: impl Fn(&Figures) -> f64) -> Option<Spread> {
-    let ours = record.turns(scenario, Contender::Ours.name());
-    let others = record.turns(scenario, other);
-    let ratios = ours.iter().zip(others).map(|(ours, other)| figure(ours) / figure(other));
-    (!ours.is_empty()).then(|| Spread::of(ratios))
+    compared(record, scenario, [Contender::Ours.name(), other], figure)
+}
+
+/// One's to another's, turn by turn; none if nobody had a turn.
+fn compared(record: &Record, scenario: &str, who: [&str; 2], figure: impl Fn(&Figures) -> f64) -> Option<Spread> {
+    let [ones, others] = who.map(|contender| record.turns(scenario, contender));
+    let ratios = ones.iter().zip(others).map(|(one, other)| figure(one) / figure(other));
+    (!ones.is_empty()).then(|| Spread::of(ratios))
 }
 
 /// Sign and status write share the cores, so an issuer that costs nothing reaches 1/(1/sign + 1/write).
