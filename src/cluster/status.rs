@@ -139,7 +139,8 @@ fn requests_path(namespace: &str) -> String {
 }
 
 async fn apply(client: &Client, path: &str, name: &str, body: &Value) -> Result<Written, WriteError> {
-    // To warn of fields that it does not know, the API server would read the whole body a second time, and nobody here reads warnings.
+    // To warn of fields that it does not know, the API server would read the whole body a second time, and nobody here reads
+    // warnings.
     let how = PatchParams::apply(FIELD_MANAGER).force().validation_ignore();
     let request = Request::new(path).patch_subresource("status", name, &how, &Patch::Apply(body));
     let mut request = request.map_err(|_| WriteError::Unreadable)?;

@@ -14,8 +14,11 @@ use crate::chart::Chart;
 use crate::control_plane::ControlPlane;
 use crate::http::Answer;
 use crate::kube::Kube;
-use crate::ledger::SIGNS_PER_ISSUER;
 use crate::peer::{Peer, Ready, Recipe};
+
+/// Signs at a time and issuer of the processes that tests start, unless they ask for another number. A turn lasts until the
+/// answer is written.
+pub const SIGNS_PER_ISSUER: usize = 8;
 
 /// How it is started.
 #[derive(Clone, Debug)]

@@ -42,10 +42,6 @@ struct Sign {
     token: Timestamp,
 }
 
-/// Signs at a time and issuer of the processes that tests start, unless they ask for another number. A turn lasts until the
-/// answer is written.
-pub const SIGNS_PER_ISSUER: usize = 8;
-
 /// Something that may cost an answer on its way.
 #[derive(Clone, Copy, Debug)]
 pub enum Fall {

@@ -116,7 +116,7 @@ impl fmt::Display for Report {
         line("signed twice", format!("{at_kills}; {} after outages of OpenBao", account.after_outages))?;
         line("logins", account.logins.to_string())?;
         if let Some(seen) = &self.vitals {
-            for sample in seen.samples.0.iter().step_by((seen.samples.0.len() / 20).max(1)) {
+            for sample in seen.samples.taken.iter().step_by((seen.samples.taken.len() / 20).max(1)) {
                 let calm = if sample.calm { "" } else { ", during a fault" };
                 let held = format!("{:.1} MB, {} descriptors{calm}", sample.memory as f64 / MB, sample.descriptors);
                 line(&format!("{:>6} s", sample.at.as_secs()), held)?;
@@ -130,7 +130,7 @@ impl fmt::Display for Report {
                     "memory",
                     format!("{:.1} MB early, {:.1} MB late", early.memory as f64 / MB, late.memory as f64 / MB),
                 )?;
-                let last = self.vitals.as_ref().and_then(|seen| seen.samples.0.last()).unwrap_or(&late);
+                let last = self.vitals.as_ref().and_then(|seen| seen.samples.taken.last()).unwrap_or(&late);
                 line("descriptors", format!("{} early, {} at the end", early.descriptors, last.descriptors))?;
             }
             None => line("memory", "the last process was calm for too short a time to compare".to_owned())?,

@@ -48,9 +48,14 @@ pub struct Seen {
     begun: Instant,
 }
 
-/// In the order of time.
+/// What was seen of the process.
 #[derive(Default)]
-pub struct Samples(pub Vec<Sample>);
+pub struct Samples {
+    /// In the order of time.
+    pub taken: Vec<Sample>,
+    /// How many there were when nobody asked any more. What is early is among these, however long connections take to close.
+    at_work: Option<usize>,
+}
 
 /// One look at the process.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +96,7 @@ impl Vitals {
                     let mut seen = lock(&looking.seen);
                     // A process that is just being killed has nothing to show.
                     let sample = sample(&peer, seen.begun, calm);
-                    seen.samples.0.extend(sample);
+                    seen.samples.taken.extend(sample);
                     if let Err(error) = seen.read() {
                         seen.errors.push(format!("{error:#}"));
                     }
@@ -113,6 +118,7 @@ impl Vitals {
     /// A last look, some time after the last request.
     pub async fn finish(self, world: &World) -> Result<Seen> {
         tokio::time::sleep(3 * PACE).await;
+        lock(&self.shared.seen).samples.rest();
         let deadline = Instant::now() + SETTLES;
         while lock(&self.shared.seen).samples.more_descriptors().is_some() && Instant::now() < deadline {
             tokio::time::sleep(PACE).await;
@@ -147,27 +153,30 @@ impl Seen {
 }
 
 impl Samples {
+    /// From here on nobody asks.
+    fn rest(&mut self) {
+        self.at_work = Some(self.taken.len());
+    }
+
     /// Early and late medians of what the process that ran last held while it was calm; none if that was for too short a time.
     pub fn thirds(&self) -> Option<[Sample; 2]> {
-        let samples = self.comparable();
-        let third = samples.len() / 3;
-        if samples.len() < FEWEST {
+        let (at_work, all) = (self.comparable(self.at_work), self.comparable(None));
+        if at_work.len() < FEWEST {
             return None;
         }
-        let (early, late) = (samples.get(..third)?, samples.get(samples.len() - third..)?);
-        Some([median(early)?, median(late)?])
+        Some([median(at_work.get(..at_work.len() / 3)?)?, median(all.get(all.len() - all.len() / 3..)?)?])
     }
 
     /// How many descriptors were open early and are at the last look, if that is a growth.
     pub fn more_descriptors(&self) -> Option<[usize; 2]> {
-        let ([early, _], last) = (self.thirds()?, self.0.last()?);
+        let ([early, _], last) = (self.thirds()?, self.taken.last()?);
         (last.descriptors > early.descriptors + MORE_DESCRIPTORS).then_some([early.descriptors, last.descriptors])
     }
 
-    /// Calm samples of the process that ran last, from when it was warm.
-    fn comparable(&self) -> Vec<Sample> {
-        let Some(last) = self.0.last() else { return Vec::new() };
-        let lived = self.0.iter().filter(|sample| sample.pid == last.pid);
+    /// Calm samples among the first so many, of the process that ran last, from when it was warm.
+    fn comparable(&self, first: Option<usize>) -> Vec<Sample> {
+        let Some(last) = self.taken.last() else { return Vec::new() };
+        let lived = self.taken.iter().take(first.unwrap_or(usize::MAX)).filter(|sample| sample.pid == last.pid);
         let begun = lived.clone().next().map_or(last.at, |first| first.at);
         lived.filter(|sample| sample.calm && sample.at >= begun + WARM_UP).copied().collect()
     }
@@ -203,7 +212,7 @@ mod tests {
             let at = WARM_UP * u32::from(number > 0) + PACE * number as u32;
             Sample { at, pid: 7, memory: 0, descriptors: *descriptors, calm: true }
         };
-        Samples(descriptors.iter().enumerate().map(sample).collect())
+        Samples { taken: descriptors.iter().enumerate().map(sample).collect(), at_work: None }
     }
 
     #[test]
@@ -212,5 +221,16 @@ mod tests {
         let grown = |last| samples(&[5, 32, 29, 29, 68, 68, 68, 68, 68, 41, last]).more_descriptors();
         assert_eq!((grown(41), grown(39)), (Some([29, 41]), None));
         assert_eq!(samples(&[5, 29, 29, 29, 29, 90]).more_descriptors(), None, "five samples say nothing");
+    }
+
+    #[test]
+    fn waiting_makes_no_growth_an_early_state() {
+        let mut samples = samples(&[5, 29, 29, 29, 68, 68, 68, 41]);
+        samples.rest();
+        let last = samples.taken[7];
+        for number in 1..60 {
+            samples.taken.push(Sample { at: last.at + PACE * number, ..last });
+        }
+        assert_eq!(samples.more_descriptors(), Some([29, 41]));
     }
 }
