@@ -4,7 +4,7 @@
 //! ```text
 //! request event
 //!  └ controllers/requests::reconcile
-//!      1 attempt(request) -> Result<Issued, NotIssued>
+//!      1 attempt(request) -> Result<Arc<Issued>, NotIssued>
 //!          standing = requests::standing(request)           where does it stand?           pure
 //!          issuer   = issuers.ready(triage(standing)?)?     whose is it, may it pass?      in memory
 //!          pass     = issuer.admit()?                       is it Ready, or on trial?

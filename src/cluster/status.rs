@@ -10,9 +10,8 @@ use http::header::{ACCEPT, HeaderValue};
 use kube::Client;
 use kube::api::{Patch, PatchParams};
 use kube::core::Request;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::api::status::IssuerStatus;
 use crate::api::{FIELD_MANAGER, IssuerKey, IssuerResource};
@@ -23,6 +22,25 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The answer to a write repeats the object, certificates and all, unless it is asked not to.
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+
+/// What is applied: which object, as of which version, and its status.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Change<'a, S> {
+    api_version: &'a str,
+    kind: &'a str,
+    metadata: Target<'a>,
+    status: &'a S,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Target<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
+    resource_version: &'a str,
+}
 
 /// What is read of the answer to a write.
 #[derive(Deserialize)]
@@ -79,20 +97,16 @@ pub enum WriteError {
 ///
 /// # Errors
 /// The API server refused or did not answer; a conflict and a vanished request are no errors.
-pub async fn apply_request_status(
+pub async fn apply_request_status<S: Serialize + Sync>(
     client: &Client,
     namespace: &str,
     name: &str,
     resource_version: &str,
-    status: &Value,
+    status: &S,
 ) -> Result<Written, WriteError> {
-    let body = json!({
-        "apiVersion": "cert-manager.io/v1",
-        "kind": "CertificateRequest",
-        "metadata": { "name": name, "namespace": namespace, "resourceVersion": resource_version },
-        "status": status,
-    });
-    apply(client, &requests_path(namespace), name, &body).await
+    let metadata = Target { name, namespace: Some(namespace), resource_version };
+    let change = Change { api_version: "cert-manager.io/v1", kind: "CertificateRequest", metadata, status };
+    apply(client, &requests_path(namespace), &change).await
 }
 
 /// Reads a CertificateRequest again, as far as `T` wants to know it; none: there is no such request.
@@ -125,24 +139,24 @@ pub async fn apply_issuer_status<K: IssuerResource>(
     resource_version: &str,
     status: &IssuerStatus,
 ) -> Result<Written, WriteError> {
-    let body = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "metadata": { "name": key.name, "namespace": key.namespace, "resourceVersion": resource_version },
-        "status": status,
-    });
-    apply(client, &K::url_path(&(), key.namespace.as_deref()), &key.name, &body).await
+    let metadata = Target { name: &key.name, namespace: key.namespace.as_deref(), resource_version };
+    let change = Change { api_version: &K::api_version(&()), kind: &K::kind(&()), metadata, status };
+    apply(client, &K::url_path(&(), key.namespace.as_deref()), &change).await
 }
 
 fn requests_path(namespace: &str) -> String {
     format!("/apis/cert-manager.io/v1/namespaces/{namespace}/certificaterequests")
 }
 
-async fn apply(client: &Client, path: &str, name: &str, body: &Value) -> Result<Written, WriteError> {
+async fn apply<S: Serialize + Sync>(
+    client: &Client,
+    path: &str,
+    change: &Change<'_, S>,
+) -> Result<Written, WriteError> {
     // To warn of fields that it does not know, the API server would read the whole body a second time, and nobody here reads
     // warnings.
     let how = PatchParams::apply(FIELD_MANAGER).force().validation_ignore();
-    let request = Request::new(path).patch_subresource("status", name, &how, &Patch::Apply(body));
+    let request = Request::new(path).patch_subresource("status", change.metadata.name, &how, &Patch::Apply(change));
     let mut request = request.map_err(|_| WriteError::Unreadable)?;
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA_ONLY));
     match call(client.request::<Stored>(request)).await {

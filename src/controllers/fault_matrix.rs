@@ -116,12 +116,12 @@ async fn issuer(fault: &Fault, step: Step) -> (Fake, Live<VaultSigner>) {
         Fault::Address(_) => (address(fault, &fake), fake::app_role()),
     };
     let config = fake::config(&server, |_| ());
-    let root = Authority::new("Root").root(2040).to_pem();
+    let root = Authority::new("Root").root(2040).pem().as_bytes().to_vec();
     let place = |field: &str| Place { field: field.to_owned(), object: None };
-    let bundle = Found { place: place("spec.vault.caBundle"), value: root.clone().into_bytes() };
+    let bundle = Found { place: place("spec.vault.caBundle"), value: root.clone() };
     let material = Material { server_ca: Some(bundle), ..fake::material(credentials) };
     let signer = VaultSigner::new(&config, &material, &fake::common(), fake::metrics()).expect("usable");
-    let anchor = Found { place: place("spec.trust.anchors[0].pem"), value: root.into_bytes() };
+    let anchor = Found { place: place("spec.trust.anchors[0].pem"), value: root };
     let anchors = Anchors::configured(&[anchor], now()).expect("a root");
     let origin = Origin { uid: "uid".to_owned(), config, objects: Vec::new() };
     let live = Live::new(origin, Some(anchors), Record::default(), signer, NonZeroUsize::MIN, fake::metrics());
@@ -203,7 +203,7 @@ fn end(owned: bool, attempt: &NotIssued) -> (String, Option<Duration>) {
         }
         if let Some(written) = status(&request, &verdict, now) {
             writes += 1;
-            object["status"] = written;
+            object["status"] = serde_json::to_value(written).expect("a status is JSON");
             let conditions = object["status"]["conditions"].as_array_mut().expect("there are conditions");
             conditions.push(json!({"type": "Approved", "status": "True"}));
         }

@@ -18,7 +18,7 @@ use crate::issuance::inspection::Issued;
 use crate::issuance::triage::{Ignored, Standing, triage};
 use crate::issuance::verdict::{DENIED, History, NotIssued, Notice, Verdict, Waiting, judge};
 use crate::issuers::Turn;
-use crate::requests::certificate_request::{CertificateRequest, standing, status};
+use crate::requests::certificate_request::{CertificateRequest, NewStatus, standing, status};
 
 /// The pause after a write that the API server did not take.
 const WRITE_PAUSE: Duration = Duration::from_secs(2);
@@ -89,14 +89,14 @@ async fn attempt(
     history: &History,
     turn: &mut Option<Turn>,
     context: &Context,
-) -> Result<Issued, NotIssued> {
+) -> Result<Arc<Issued>, NotIssued> {
     let answer = context.attempts.answer(request.uid());
     if matches!(answer, Some(Answered::Written)) {
         return Err(NotIssued::Ignored(Ignored::Written));
     }
     let key = triage(standing)?;
     if let Some(Answered::Kept(answer)) = answer {
-        return answer.map(|issued| Issued::clone(&issued)).map_err(NotIssued::Refused);
+        return answer.map_err(NotIssued::Refused);
     }
     if let Some(left) = context.attempts.rests(request.uid(), clock::steady()) {
         return Err(NotIssued::Resting(left));
@@ -144,7 +144,7 @@ async fn carry_out(
 /// the same certificate is applied to the same request, and to nothing that took its name.
 async fn write(
     request: &CertificateRequest,
-    status: &serde_json::Value,
+    status: &NewStatus,
     verdict: &Verdict,
     context: &Context,
 ) -> Result<bool, WriteError> {

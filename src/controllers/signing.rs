@@ -43,13 +43,13 @@ impl Admitted<'_> {
     ///
     /// # Errors
     /// Why it is not signed, or not any more.
-    pub async fn signed_in_turn(&self, turn: &mut Option<Turn>) -> Result<Issued, NotIssued> {
+    pub async fn signed_in_turn(&self, turn: &mut Option<Turn>) -> Result<Arc<Issued>, NotIssued> {
         *turn = Some(self.in_time(self.issuer.turn(self.request.namespace())).await?);
         // In a box: it is the bulk of a look, and who waits for a turn needs no room for it.
         Box::pin(self.signed()).await
     }
 
-    async fn signed(&self) -> Result<Issued, NotIssued> {
+    async fn signed(&self) -> Result<Arc<Issued>, NotIssued> {
         self.still_wanted().inspect_err(|_| self.withdraw())?;
         let plan = self.plan().inspect_err(|_| self.withdraw())?;
         loop {
@@ -57,7 +57,8 @@ impl Admitted<'_> {
             let anchors = self.still_wanted().inspect_err(|_| self.withdraw())?;
             match self.sign(&plan, &anchors, going).await {
                 Ok(issued) => {
-                    self.keep(Ok(Arc::new(issued.clone())));
+                    let issued = Arc::new(issued);
+                    self.keep(Ok(Arc::clone(&issued)));
                     return Ok(issued);
                 }
                 Err(NotSigned::Slowed) => {}

@@ -242,7 +242,7 @@ mod tests {
 
     fn anchors(roots: &[&Certificate]) -> Anchors {
         let place = Place { field: "spec.trust.anchors[0].pem".to_owned(), object: None };
-        let value = roots.iter().map(|root| root.to_pem()).collect::<String>().into_bytes();
+        let value = roots.iter().map(|root| root.pem()).collect::<String>().into_bytes();
         Anchors::configured(&[Found { place, value }], now()).expect("roots")
     }
 

@@ -385,7 +385,7 @@ mod tests {
         }
 
         fn inspect_for(&self, answer: &Answer, request: &SigningRequest, now: Timestamp) -> Result<Issued, SignError> {
-            let pem = answer.others.first().unwrap_or(&answer.leaf).to_pem().into_bytes();
+            let pem = answer.others.first().unwrap_or(&answer.leaf).pem().as_bytes().to_vec();
             let place = Place { field: "spec.trust.anchors[0].pem".to_owned(), object: None };
             let anchors = Anchors::configured(&[Found { place, value: pem }], testing::now()).expect("anchors");
             inspect(answer, request, &anchors, now)
@@ -406,8 +406,8 @@ mod tests {
         let names = [SPIFFE, "kuma://tag/x", "a.example", "10.0.0.1", "a@b.example"];
         let answer = scene.answer(scene.ca.leaf_for(&scene.key, &names, 2031));
         let issued = scene.inspect(&answer, &names, now()).expect("a certificate");
-        assert_eq!(issued.chain_pem, format!("{}{}", answer.leaf.to_pem(), answer.others[1].to_pem()));
-        assert_eq!(issued.ca_pem, answer.others[0].to_pem());
+        assert_eq!(issued.chain_pem, format!("{}{}", answer.leaf.pem(), answer.others[1].pem()));
+        assert_eq!(issued.ca_pem, answer.others[0].pem());
         assert_eq!(issued.request_id, "id");
         judge(&issued.chain_pem, &issued.ca_pem);
     }
@@ -551,8 +551,8 @@ mod tests {
         let ca = |constraints| scene.answer(scene.ca.signs_with(&subject, 2031, |ca| ca.is_ca = IsCa::Ca(constraints)));
         for length in [0, 1] {
             let issued = scene.inspect_for(&ca(BasicConstraints::Constrained(length)), &asked, now()).expect("a CA");
-            let below = subject.leaf("web.example", 2031).to_pem();
-            judge(&format!("{below}{}", issued.chain_pem), &issued.ca_pem);
+            let below = subject.leaf("web.example", 2031);
+            judge(&format!("{}{}", below.pem(), issued.chain_pem), &issued.ca_pem);
         }
         let refused = |answer: &Answer, words: &str| {
             let error = scene.inspect_for(answer, &asked, now()).expect_err("a refusal");

@@ -241,7 +241,7 @@ mod tests {
 
     fn entry(key: &str, uid: &str) -> Entry {
         let place = Place { field: "spec.trust.anchors[0].pem".to_owned(), object: None };
-        let value = Authority::new("Root").root(2035).to_pem().into_bytes();
+        let value = Authority::new("Root").root(2035).pem().as_bytes().to_vec();
         let anchors = Anchors::configured(&[Found { place, value }], now()).expect("anchors");
         let object =
             ObjectKey { kind: ReferencedKind::ConfigMap, namespace: "mesh".to_owned(), name: "bundle".to_owned() };

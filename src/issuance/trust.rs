@@ -84,7 +84,7 @@ impl Anchors {
 
     /// The anchors as `status.ca` and a published bundle hold them.
     pub fn bundle_pem(&self) -> String {
-        self.certificates.iter().map(Certificate::to_pem).collect()
+        self.certificates.iter().map(Certificate::pem).collect()
     }
 }
 
@@ -144,8 +144,8 @@ mod tests {
     #[test]
     fn configured_anchors_are_the_same_bytes_in_any_order() {
         let (a, b) = (Authority::new("A").root(2035), Authority::new("B").root(2036));
-        let one = configured(&[&bundle(&[&a, &b]), &a.to_pem()]).expect("anchors");
-        let other = configured(&[&b.to_pem(), &format!("the old root\n{}", a.to_pem())]).expect("anchors");
+        let one = configured(&[&bundle(&[&a, &b]), a.pem()]).expect("anchors");
+        let other = configured(&[b.pem(), &format!("the old root\n{}", a.pem())]).expect("anchors");
         assert_eq!(one, other);
         assert_eq!(one.bundle_pem(), other.bundle_pem());
         assert_eq!((one.certificates().len(), one.origin()), (2, Origin::Configured));
@@ -165,17 +165,17 @@ mod tests {
             "certificate 2, CN=CA, is an intermediate: it is not signed by its own key. Put the root that signed it, CN=Root, there",
         );
         refuses(
-            &root.leaf("server", 2035).to_pem(),
+            root.leaf("server", 2035).pem(),
             "certificate 1, CN=server, is an end-entity certificate. Put the root above it there, not the certificate of a server (its issuer is CN=Root)",
         );
         let namesake = root.signs(&Authority::new("Root"), 2035);
         refuses(
-            &namesake.to_pem(),
+            namesake.pem(),
             "certificate 1, CN=Root, is an intermediate: it is not signed by its own key. Put the root that signed it, CN=Root, there",
         );
         let no_ca = root.signs_with(&root, 2035, |parameters| parameters.is_ca = rcgen::IsCa::NoCa);
         refuses(
-            &no_ca.to_pem(),
+            no_ca.pem(),
             "certificate 1, CN=Root, is no CA certificate: its basicConstraints lack CA:TRUE. Put the root of your mesh there",
         );
     }
@@ -184,21 +184,18 @@ mod tests {
     fn a_root_that_cannot_be_checked_is_refused_as_such() {
         let advice = "which this controller cannot check. Use a root of RSA (2048 to 8192 bits, PKCS#1 v1.5), ECDSA P-256 or P-384, or Ed25519";
         refuses(
-            &parse_one(P521_ROOT).to_pem(),
+            parse_one(P521_ROOT).pem(),
             &format!("certificate 1, CN=P-521 Root, is signed with ECDSA with SHA-512 by a P-521 key, {advice}"),
         );
-        refuses(
-            &parse_one(PSS_ROOT).to_pem(),
-            &format!("certificate 1, CN=PSS Root, is signed with RSA-PSS, {advice}"),
-        );
+        refuses(parse_one(PSS_ROOT).pem(), &format!("certificate 1, CN=PSS Root, is signed with RSA-PSS, {advice}"));
     }
 
     #[test]
     fn an_expired_root_stays_beside_one_that_lives_and_not_alone() {
         let (old, new) = (Authority::new("Old").root(2030), Authority::new("New").root(2035));
-        let both = configured(&[&old.to_pem(), &new.to_pem()]).expect("one of them lives");
+        let both = configured(&[old.pem(), new.pem()]).expect("one of them lives");
         assert_eq!(both.certificates().len(), 2);
-        let words = configured(&[&old.to_pem()]).expect_err("a fault").to_string();
+        let words = configured(&[old.pem()]).expect_err("a fault").to_string();
         assert_eq!(
             words,
             "spec.trust.anchors: none of its roots is valid any more: CN=Old expired on 2030-01-01T00:00:00Z. Put the root that \

@@ -1,6 +1,7 @@
 //! What happened to a request, its history and the hour → what is written on it and when it is looked at again.
 
 use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -132,7 +133,7 @@ pub enum Verdict {
     /// Finish it as failed.
     Fail(Refusal),
     /// Publish.
-    Issue(Box<Issued>),
+    Issue(Arc<Issued>),
 }
 
 /// One event on the request.
@@ -145,9 +146,9 @@ pub struct Notice {
 }
 
 /// Draws the verdict. `uid` spreads the tries of many requests without a random source.
-pub fn judge(attempt: Result<Issued, NotIssued>, history: &History, uid: &str, now: Timestamp) -> Verdict {
+pub fn judge(attempt: Result<Arc<Issued>, NotIssued>, history: &History, uid: &str, now: Timestamp) -> Verdict {
     match attempt {
-        Ok(issued) => Verdict::Issue(Box::new(issued)),
+        Ok(issued) => Verdict::Issue(issued),
         Err(NotIssued::Ignored(_)) => Verdict::Ignore { look_again: None, notice: None },
         Err(NotIssued::Unapproved(issuer)) => await_approval(&issuer, history, now),
         Err(NotIssued::Resting(left)) => Verdict::Ignore { look_again: Some(left), notice: None },

@@ -19,7 +19,9 @@ impl Words {
         let mut text = text.to_owned();
         for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
             for form in forms(secret) {
-                text = text.replace(&form, REDACTED);
+                if text.contains(&form) {
+                    text = text.replace(&form, REDACTED);
+                }
             }
         }
         let mut shown = String::with_capacity(text.len().min(LONGEST));
@@ -53,13 +55,13 @@ impl fmt::Display for Words {
 fn forms(secret: &str) -> Vec<String> {
     use base64::Engine as _;
     use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
-    let escaped: String = secret
-        .bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-            other => format!("%{other:02X}"),
-        })
-        .collect();
+    let mut escaped = String::with_capacity(secret.len());
+    for byte in secret.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(char::from(byte)),
+            other => escaped.push_str(&format!("%{other:02X}")),
+        }
+    }
     let json = serde_json::Value::from(secret).to_string();
     let mut forms = vec![secret.to_owned(), escaped, json.trim_matches('"').to_owned()];
     forms.extend([STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD].map(|engine| engine.encode(secret)));

@@ -565,7 +565,7 @@ mod tests {
         let (one, two) = (Authority::new("One").root(2040), Authority::new("Two").root(2040));
         let place = Place { field: "spec.trust.anchors[0].pem".to_owned(), object: None };
         let configured =
-            Anchors::configured(&[Found { place, value: one.to_pem().into_bytes() }], now()).expect("roots");
+            Anchors::configured(&[Found { place, value: one.pem().as_bytes().to_vec() }], now()).expect("roots");
         let scene = Scene::of(one, two, Record::default(), Some(configured)).await;
         let error = Mistrust::NoPath { path: "pki/sign/web".to_owned(), problem: "elsewhere".to_owned(), root: None };
         scene.live.attempted(Some(&error.into()), now());

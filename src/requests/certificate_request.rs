@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
-use serde::{Deserialize, Deserializer};
-use serde_json::json;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::{GROUP, IssuerKey, IssuerKind};
 use crate::issuance::brake::Owner;
@@ -106,7 +105,7 @@ impl Status {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Condition {
     #[serde(rename = "type")]
@@ -206,49 +205,62 @@ pub fn details(request: &CertificateRequest) -> CertificateDetails {
     }
 }
 
-/// The status to apply, if the verdict asks for one that is not there yet. It carries our own condition only: a server-side
-/// apply leaves the conditions of others as they are.
-pub fn status(request: &CertificateRequest, verdict: &Verdict, now: Timestamp) -> Option<serde_json::Value> {
-    let ready = |status, reason, message: &str| condition(request, status, reason, message, now);
+/// What a verdict makes of a request's status. It carries our own condition only: a server-side apply leaves the conditions of
+/// others as they are.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewStatus {
+    conditions: [Condition; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure_time: Option<String>,
+}
+
+/// The status to apply, if the verdict asks for one that is not there yet.
+pub fn status(request: &CertificateRequest, verdict: &Verdict, now: Timestamp) -> Option<NewStatus> {
+    let ready = |status, reason, message: &str| NewStatus {
+        conditions: [condition(request, status, reason, message, now)],
+        certificate: None,
+        ca: None,
+        failure_time: None,
+    };
     // A failureTime before the Certificate's `Issuing` transition counts as left over, and cert-manager asks anew in a tight loop.
     let created = request.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-    let failure_time = now.max(created).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let failed = |status| NewStatus { failure_time: Some(seconds(now.max(created))), ..status };
     match verdict {
         Verdict::Ignore { .. } => None,
         Verdict::Wait { message, .. } => {
             let written = request.ready.as_ref().is_some_and(|it| it.reason == "Pending" && it.message == *message);
-            (!written).then(|| json!({"conditions": [ready("False", "Pending", message)]}))
+            (!written).then(|| ready("False", "Pending", message))
         }
-        Verdict::Deny => Some(json!({
-            "conditions": [ready("False", "Denied", DENIED)],
-            "failureTime": failure_time,
-        })),
-        Verdict::Fail(refusal) => Some(json!({
-            "conditions": [ready("False", "Failed", &refusal.to_string())],
-            "failureTime": failure_time,
-        })),
+        Verdict::Deny => Some(failed(ready("False", "Denied", DENIED))),
+        Verdict::Fail(refusal) => Some(failed(ready("False", "Failed", &refusal.to_string()))),
         Verdict::Issue(issued) => {
             let encode = |pem: &str| base64::engine::general_purpose::STANDARD.encode(pem);
-            Some(json!({
-                "conditions": [ready("True", "Issued", ISSUED)],
-                "certificate": encode(&issued.chain_pem),
-                "ca": encode(&issued.ca_pem),
-            }))
+            let (certificate, ca) = (Some(encode(&issued.chain_pem)), Some(encode(&issued.ca_pem)));
+            Some(NewStatus { certificate, ca, ..ready("True", "Issued", ISSUED) })
         }
     }
 }
 
-fn condition(
-    request: &CertificateRequest,
-    status: &str,
-    reason: &str,
-    message: &str,
-    now: Timestamp,
-) -> serde_json::Value {
+fn condition(request: &CertificateRequest, status: &str, reason: &str, message: &str, now: Timestamp) -> Condition {
     let same = request.ready.as_ref().filter(|ready| ready.status == status);
     let since = same.and_then(|ready| ready.last_transition_time.clone());
-    let since = since.unwrap_or_else(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-    json!({"type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": since})
+    Condition {
+        type_: "Ready".to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        last_transition_time: Some(since.unwrap_or_else(|| seconds(now))),
+    }
+}
+
+/// A time as Kubernetes writes it.
+fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 impl From<Wire> for CertificateRequest {
@@ -311,6 +323,7 @@ mod tests {
     use super::*;
     use crate::issuance::signer::Refusal;
     use jiff::ToSpan as _;
+    use serde_json::json;
 
     fn request(edit: impl FnOnce(&mut serde_json::Value)) -> CertificateRequest {
         let mut object = json!({
@@ -400,7 +413,8 @@ mod tests {
         });
         assert_eq!(status(&written, &wait("a"), now), None);
         let new = status(&written, &wait("b"), now).expect("a new cause is written");
-        assert_eq!(new["conditions"][0]["lastTransitionTime"], "2026-01-01T00:00:05Z", "the status did not change");
+        let since = new.conditions[0].last_transition_time.as_deref();
+        assert_eq!(since, Some("2026-01-01T00:00:05Z"), "the status did not change");
         assert!(status(&request(|_| ()), &wait("a"), now).is_some());
     }
 
@@ -408,12 +422,15 @@ mod tests {
     fn the_failure_time_is_never_before_the_request() {
         let request = request(|_| ());
         let created: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a timestamp");
-        let failed =
-            |now| status(&request, &Verdict::Fail(Refusal::CertificateAuthority), now).expect("a failure is written");
+        let written = |verdict: &Verdict, now| {
+            let written = status(&request, verdict, now).expect("an end is written");
+            serde_json::to_value(written).expect("a status is JSON")
+        };
+        let failed = |now| written(&Verdict::Fail(Refusal::CertificateAuthority), now);
         assert_eq!(failed(created - 10.seconds())["failureTime"], "2026-01-01T00:00:00Z");
         assert_eq!(failed(created + 10.seconds())["failureTime"], "2026-01-01T00:00:10Z");
         assert_eq!(failed(created)["conditions"][0]["reason"], "Failed");
-        let denied = status(&request, &Verdict::Deny, created).expect("a denial is written");
+        let denied = written(&Verdict::Deny, created);
         assert_eq!(
             (&denied["failureTime"], &denied["conditions"][0]["reason"]),
             (&"2026-01-01T00:00:00Z".into(), &"Denied".into())

@@ -190,7 +190,7 @@ mod tests {
         let chain = format!("subject=CN=ca\n{ca}some rubbish\n\u{1f512}\n{ca}more");
         let answer =
             read(serde_json::json!({"certificate": format!("x\n{leaf}y"), "ca_chain": chain})).expect("it can be read");
-        assert_eq!((answer.leaf.to_pem(), answer.others.len()), (leaf.replace("\r\n", "\n"), 1));
+        assert_eq!((answer.leaf.pem(), answer.others.len()), (leaf.replace("\r\n", "\n").as_str(), 1));
     }
 
     #[test]

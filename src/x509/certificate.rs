@@ -34,9 +34,11 @@ struct Content {
     public_key: Vec<u8>,
     common_name: Option<String>,
     extensions: Extensions,
-    /// Who was first asked to have signed it, by SHA-256, and whether that is so. The CA of a mesh comes with every answer, and is
-    /// asked about the same root each time.
-    first_check: OnceLock<(String, Verification)>,
+    /// Who signed it, by SHA-256, once that is known. The CA of a mesh comes with every answer, and is asked about the same root
+    /// each time.
+    signer: OnceLock<String>,
+    /// In PEM, once somebody has asked for it.
+    pem: OnceLock<String>,
 }
 
 /// Why bytes are no certificate, or a text no bundle of them.
@@ -98,7 +100,8 @@ impl Certificate {
             public_key: signature::identity(parsed.public_key()),
             common_name: names::common_name(parsed.subject()),
             extensions: Extensions::read(parsed.extensions().iter()).map_err(CertificateError::Unusable)?,
-            first_check: OnceLock::new(),
+            signer: OnceLock::new(),
+            pem: OnceLock::new(),
             der: der.clone(),
         };
         Ok(Self(Arc::new(content)))
@@ -125,9 +128,11 @@ impl Certificate {
     }
 
     /// The certificate in PEM: 64 columns, LF, a final line end.
-    pub fn to_pem(&self) -> String {
-        let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-        pem::encode_config(&pem::Pem::new("CERTIFICATE", self.der()), config)
+    pub fn pem(&self) -> &str {
+        self.0.pem.get_or_init(|| {
+            let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+            pem::encode_config(&pem::Pem::new("CERTIFICATE", self.der()), config)
+        })
     }
 
     /// SHA-256 of the DER, in lower-case hex.
@@ -246,11 +251,14 @@ impl Certificate {
 
     /// Whether the key of `issuer` signed this certificate.
     pub fn verify_signature_by(&self, issuer: &Certificate) -> Verification {
-        let check = || (issuer.sha256().to_owned(), self.check_signature_by(issuer));
-        match self.0.first_check.get_or_init(check) {
-            (signer, verification) if signer == issuer.sha256() => verification.clone(),
-            (_, _) => self.check_signature_by(issuer),
+        if self.0.signer.get().is_some_and(|signer| signer == issuer.sha256()) {
+            return Verification::Valid;
         }
+        let verification = self.check_signature_by(issuer);
+        if verification == Verification::Valid {
+            self.0.signer.get_or_init(|| issuer.sha256().to_owned());
+        }
+        verification
     }
 
     fn check_signature_by(&self, issuer: &Certificate) -> Verification {
@@ -355,10 +363,10 @@ mod tests {
     #[test]
     fn a_bundle_comes_back_as_it_was() {
         let (a, b) = (Authority::new("A").root(2035), Authority::new("B").root(2036));
-        let pem = format!("# two roots\n{}between\n{}", a.to_pem(), b.to_pem());
+        let pem = format!("# two roots\n{}between\n{}", a.pem(), b.pem());
         assert_eq!(Certificate::bundle_from_pem(pem.as_bytes()), Ok(vec![a.clone(), b]));
-        assert!(a.to_pem().ends_with("-----END CERTIFICATE-----\n") && !a.to_pem().contains('\r'));
-        assert!(a.to_pem().lines().all(|line| line.len() <= 64));
+        assert!(a.pem().ends_with("-----END CERTIFICATE-----\n") && !a.pem().contains('\r'));
+        assert!(a.pem().lines().all(|line| line.len() <= 64));
     }
 
     #[track_caller]
@@ -370,7 +378,7 @@ mod tests {
     #[test]
     fn a_bundle_with_one_wrong_block_is_refused_whole() {
         let root = Authority::new("A").root(2035);
-        let pem = root.to_pem();
+        let pem = root.pem();
         refuses("", "it holds no PEM block (a line such as -----BEGIN CERTIFICATE-----)");
         refuses(
             &format!("{pem}-----BEGIN PRIVATE KEY-----\nAQI=\n-----END PRIVATE KEY-----\n"),
@@ -407,6 +415,7 @@ mod tests {
                 let expected = if issuer == &own { Verification::Valid } else { Verification::Invalid };
                 assert_eq!(child.verify_signature_by(issuer), expected);
             }
+            assert_eq!(child.0.signer.get().map(String::as_str), Some(own.sha256()), "it would be checked each time");
         }
         assert!(root.root(2040).is_self_signed());
         assert!(!other.signs(&root, 2040).is_self_signed(), "equal names are not a self-signature");

@@ -65,7 +65,7 @@ impl Extensions {
     pub(super) fn read<'a>(extensions: impl Iterator<Item = &'a X509Extension<'a>>) -> Result<Self, String> {
         let mut read = Self::default();
         for extension in extensions {
-            let oid = extension.oid.to_id_string();
+            let oid = names::dotted(&extension.oid);
             match extension.parsed_extension() {
                 ParsedExtension::SubjectAlternativeName(_) => {
                     read.sans = SubjectAltNames::from_der(extension.value)
@@ -79,7 +79,7 @@ impl Extensions {
                 ParsedExtension::ExtendedKeyUsage(_) => {
                     let (_, usages) = <Vec<Oid>>::from_der(extension.value)
                         .map_err(|_| format!("its extension {oid} cannot be read"))?;
-                    read.usages.extended = usages.iter().map(Oid::to_id_string).collect();
+                    read.usages.extended = usages.iter().map(names::dotted).collect();
                 }
                 ParsedExtension::NameConstraints(constraints) => {
                     read.name_constraints = Some(NameConstraints::new(constraints));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use x509_parser::asn1_rs::{Any, FromDer, Tag};
+use x509_parser::asn1_rs::{Any, FromDer, Oid, Tag};
 use x509_parser::extensions::GeneralName;
 use x509_parser::x509::X509Name;
 
@@ -134,9 +134,24 @@ pub(super) fn common_names(name: &X509Name<'_>) -> Vec<String> {
     name.iter_common_name().map(|it| it.as_str().map_or_else(|_| text(it.as_slice()), str::to_owned)).collect()
 }
 
+/// An object identifier with its dots, as the library writes it. That makes a text of every arc first, which took longer than
+/// reading the extension.
+pub(super) fn dotted(oid: &Oid<'_>) -> String {
+    if oid.iter().is_none() {
+        return oid.to_id_string();
+    }
+    let arcs = || oid.iter().into_iter().flatten().enumerate();
+    fmt::from_fn(|f| arcs().try_for_each(|(place, arc)| write!(f, "{}{arc}", if place == 0 { "" } else { "." })))
+        .to_string()
+}
+
 /// Bytes as lower-case hex.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits =
+        bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]).filter_map(|digit| char::from_digit(digit.into(), 16));
+    let mut text = String::with_capacity(2 * bytes.len());
+    text.extend(digits);
+    text
 }
 
 #[cfg(test)]
@@ -176,6 +191,18 @@ mod tests {
         assert_eq!(given.missing_from(&asked), ["DNS:c"]);
         assert!(asked.missing_from(&asked).is_empty());
         assert!(!asked.is_empty() && SubjectAltNames::default().is_empty());
+    }
+
+    #[test]
+    fn identifiers_are_written_as_the_library_writes_them() {
+        let known = |arcs: &[u64]| Oid::from(arcs).expect("an identifier");
+        // The last as the UUIDs below 2.25 are: no 64 bits hold its arc.
+        let uuid = Oid::new([&[0x69], [0xff; 9].as_slice(), &[0x7f]].concat().into());
+        for oid in [known(&[2, 5, 29, 37, 0]), known(&[1, 3, 6, 1, 4, 1, 99_999, 2]), uuid] {
+            assert_eq!(dotted(&oid), oid.to_id_string());
+        }
+        assert_eq!(dotted(&known(&[2, 5, 29, 37, 0])), "2.5.29.37.0");
+        assert_eq!(hex(&[0, 0x0f, 0xa5]), "000fa5");
     }
 
     #[test]

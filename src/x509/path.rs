@@ -41,7 +41,7 @@ pub struct CertificationPath {
 impl CertificationPath {
     /// What a server presents: the leaf, then each certificate that signed the one before, without the anchor.
     pub fn chain_pem(&self) -> String {
-        std::iter::once(&self.leaf).chain(&self.intermediates).map(Certificate::to_pem).collect()
+        std::iter::once(&self.leaf).chain(&self.intermediates).map(Certificate::pem).collect()
     }
 
     /// The certificates that vouch for the leaf, the anchor last.

@@ -1,8 +1,13 @@
 //! Did this key make that signature? With three answers, because the library knows only some algorithms, and "unknown" must
 //! never be reported as "forged".
 
-use x509_parser::asn1_rs::BitString;
+use x509_parser::asn1_rs::{BitString, Oid, oid};
 use x509_parser::error::X509Error;
+use x509_parser::oid_registry::{
+    OID_EC_P256 as P256, OID_KEY_TYPE_EC_PUBLIC_KEY as EC_KEY, OID_NIST_EC_P384 as P384,
+    OID_PKCS1_RSAENCRYPTION as RSA_KEY, OID_PKCS1_RSASSAPSS as RSA_PSS, OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA,
+    OID_SIG_ED25519 as ED25519,
+};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
@@ -17,12 +22,12 @@ pub enum Verification {
     Unsupported(String),
 }
 
-const RSA_PSS: &str = "1.2.840.113549.1.1.10";
-const RSA_WITH_SHA1: [&str; 2] = ["1.2.840.113549.1.1.5", "1.3.14.3.2.29"];
+const RSA: Oid<'static> = oid!(1.2.840.113549.1.1);
+const EC: Oid<'static> = oid!(1.2.840.10045);
 
 /// Whether signatures of this algorithm can be forged with money.
 pub(super) fn is_sha1(algorithm: &AlgorithmIdentifier<'_>) -> bool {
-    RSA_WITH_SHA1.contains(&algorithm.algorithm.to_id_string().as_str())
+    [OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA].contains(&algorithm.algorithm)
 }
 
 /// Checks one signature over `signed`.
@@ -32,12 +37,12 @@ pub(super) fn check(
     signature: &BitString<'_>,
     signed: &[u8],
 ) -> Verification {
-    let (signs, holds) = (algorithm.algorithm.to_id_string(), key.algorithm.algorithm.to_id_string());
-    if family(&signs) != family(&holds) {
+    let (signs, holds) = (&algorithm.algorithm, &key.algorithm.algorithm);
+    if family(signs) != family(holds) {
         return Verification::Invalid;
     }
     // The library ignores the salt length in the parameters, so its "no" to RSA-PSS would mean nothing.
-    if signs == RSA_PSS {
+    if *signs == RSA_PSS {
         return Verification::Unsupported("RSA-PSS".to_owned());
     }
     if let Some(size) = unsupported_size(key) {
@@ -45,32 +50,31 @@ pub(super) fn check(
     }
     match x509_parser::verify::verify_signature(key, algorithm, signature, signed) {
         Ok(()) => Verification::Valid,
-        Err(X509Error::SignatureUnsupportedAlgorithm) => Verification::Unsupported(describe(&signs, key)),
+        Err(X509Error::SignatureUnsupportedAlgorithm) => Verification::Unsupported(describe(signs, key)),
         Err(_) => Verification::Invalid,
     }
 }
 
 /// Why no signature of this key can be checked here; none where it can.
 pub(super) fn unsupported_key(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
-    let algorithm = key.algorithm.algorithm.to_id_string();
-    match algorithm.as_str() {
-        RSA_PSS => Some("RSA-PSS".to_owned()),
-        "1.2.840.113549.1.1.1" => unsupported_size(key),
-        "1.2.840.10045.2.1" => match curve(key).as_deref() {
-            Some(P256 | P384) => None,
+    match &key.algorithm.algorithm {
+        pss if *pss == RSA_PSS => Some("RSA-PSS".to_owned()),
+        rsa if *rsa == RSA_KEY => unsupported_size(key),
+        ec if *ec == EC_KEY => match curve(key) {
+            Some(curve) if curve == P256 || curve == P384 => None,
             Some(_) | None => Some(on_curve("ECDSA", key)),
         },
-        "1.3.101.112" => None,
+        ed25519 if *ed25519 == ED25519 => None,
         other => Some(describe(other, key)),
     }
 }
 
 /// The kind of key that an algorithm belongs to: a signature of one kind is never made by a key of another.
-fn family(oid: &str) -> &str {
-    match oid {
-        rsa if rsa.starts_with("1.2.840.113549.1.1.") || rsa == "1.3.14.3.2.29" => "RSA",
-        ec if ec.starts_with("1.2.840.10045.") => "EC",
-        other => other,
+fn family<'a>(algorithm: &'a Oid<'a>) -> &'a [u8] {
+    match algorithm {
+        rsa if rsa.starts_with(&RSA) || *rsa == OID_SHA1_WITH_RSA => b"RSA",
+        ec if ec.starts_with(&EC) => b"EC",
+        other => other.as_bytes(),
     }
 }
 
@@ -81,8 +85,8 @@ fn unsupported_size(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
 }
 
 /// Names an algorithm that cannot be checked, in the words of whoever chose it.
-fn describe(signs: &str, key: &SubjectPublicKeyInfo<'_>) -> String {
-    let name = match signs {
+fn describe(signs: &Oid<'_>, key: &SubjectPublicKeyInfo<'_>) -> String {
+    let name = match signs.to_id_string().as_str() {
         "1.2.840.10045.4.1" => "ECDSA with SHA-1",
         "1.2.840.10045.4.3.1" => "ECDSA with SHA-224",
         "1.2.840.10045.4.3.2" => "ECDSA with SHA-256",
@@ -95,24 +99,24 @@ fn describe(signs: &str, key: &SubjectPublicKeyInfo<'_>) -> String {
     on_curve(name, key)
 }
 
-const P256: &str = "1.2.840.10045.3.1.7";
-const P384: &str = "1.3.132.0.34";
-
 /// A key whatever the spelling of its wrapper: CAs write that anew, and readers skip what stands behind its two fields.
 pub(super) fn identity(key: &SubjectPublicKeyInfo<'_>) -> Vec<u8> {
-    let (algorithm, curve) = (key.algorithm.algorithm.to_id_string(), curve(key).unwrap_or_default());
-    [algorithm.as_bytes(), b"|", curve.as_bytes(), b"|", key.subject_public_key.data.as_ref()].concat()
+    let curve = curve(key);
+    let (algorithm, curve) = (key.algorithm.algorithm.as_bytes(), curve.as_ref().map_or(&[][..], Oid::as_bytes));
+    // With their lengths, so that no two keys look alike where one field ends and the next begins.
+    let lengths = [algorithm.len().to_be_bytes(), curve.len().to_be_bytes()];
+    [lengths.as_flattened(), algorithm, curve, key.subject_public_key.data.as_ref()].concat()
 }
 
-fn curve(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
-    key.algorithm.parameters.as_ref()?.as_oid().ok().map(|oid| oid.to_id_string())
+fn curve<'a>(key: &'a SubjectPublicKeyInfo<'_>) -> Option<Oid<'a>> {
+    key.algorithm.parameters.as_ref()?.as_oid().ok()
 }
 
 fn on_curve(name: &str, key: &SubjectPublicKeyInfo<'_>) -> String {
-    match curve(key).as_deref() {
-        Some(P256) => format!("{name} by a P-256 key"),
-        Some(P384) => format!("{name} by a P-384 key"),
-        Some("1.3.132.0.35") => format!("{name} by a P-521 key"),
+    match curve(key) {
+        Some(curve) if curve == P256 => format!("{name} by a P-256 key"),
+        Some(curve) if curve == P384 => format!("{name} by a P-384 key"),
+        Some(curve) if curve == oid!(1.3.132.0.35) => format!("{name} by a P-521 key"),
         Some(other) => format!("{name} by a key on the curve {other}"),
         None => name.to_owned(),
     }

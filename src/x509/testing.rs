@@ -166,7 +166,7 @@ pub(crate) fn parse_one(pem: &[u8]) -> Certificate {
 }
 
 pub(crate) fn bundle(certificates: &[&Certificate]) -> String {
-    certificates.iter().map(|certificate| certificate.to_pem()).collect()
+    certificates.iter().map(|certificate| certificate.pem()).collect()
 }
 
 /// Asserts that OpenSSL and webpki accept what we publish, given nothing else, and that the chain is one straight line.
@@ -249,7 +249,7 @@ pub(crate) fn rsa_key() -> KeyPair {
 pub(crate) fn openssl_x509(certificate: &Certificate, arguments: &[&str]) -> String {
     let directory = tempfile::tempdir().expect("a directory");
     let path: &Path = &directory.path().join("certificate.pem");
-    std::fs::write(path, certificate.to_pem()).expect("a file");
+    std::fs::write(path, certificate.pem()).expect("a file");
     run(openssl("x509").arg("-in").arg(path).args(arguments)).expect("openssl reads it")
 }
 

@@ -59,7 +59,7 @@ fn read(der: &[u8]) -> Option<Certificate> {
     match Certificate::from_der(der.to_vec()) {
         Ok(certificate) => {
             assert_eq!(certificate.der(), der);
-            let again = Certificate::bundle_from_pem(certificate.to_pem().as_bytes());
+            let again = Certificate::bundle_from_pem(certificate.pem().as_bytes());
             assert_eq!(again, Ok(vec![certificate.clone()]));
             assert_showable(&format!("{certificate:?} {} {}", certificate.issuer(), certificate.sans()));
             Some(certificate)

@@ -268,7 +268,7 @@ fn among_equals_the_first_by_sha256_is_presented() {
     let first = equals.iter().min_by_key(|one| one.sha256()).expect("one");
     let path = build(&leaf, &equals, std::slice::from_ref(&anchor)).expect("a path");
     assert_eq!(path.issuers().collect::<Vec<_>>(), [first, &anchor]);
-    judge(&path.chain_pem(), &anchor.to_pem());
+    judge(&path.chain_pem(), anchor.pem());
 }
 
 /// What `build` finds, and how many signatures it checked for that.
