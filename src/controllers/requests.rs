@@ -144,7 +144,7 @@ async fn carry_out(
 /// the same certificate is applied to the same request, and to nothing that took its name.
 async fn write(
     request: &CertificateRequest,
-    status: &NewStatus,
+    status: &NewStatus<'_>,
     verdict: &Verdict,
     context: &Context,
 ) -> Result<bool, WriteError> {

@@ -17,8 +17,7 @@ use crate::issuance::triage::Standing;
 use crate::issuance::verdict::{DENIED, ISSUED, Verdict};
 
 /// A CertificateRequest without what we do not read. Thousands may wait for one issuer.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(from = "Wire")]
+#[derive(Debug, Clone)]
 pub struct CertificateRequest {
     metadata: ObjectMeta,
     owned: bool,
@@ -33,48 +32,53 @@ pub struct CertificateRequest {
     approved: bool,
     denied: bool,
     invalid: bool,
-    ready: Option<Condition>,
+    ready: Option<Condition<'static>>,
     has_certificate: bool,
     has_failure_time: bool,
 }
 
-/// The same as it comes.
+/// The same as it comes. What is only looked at is borrowed from the text.
 #[derive(Deserialize)]
-struct Wire {
-    metadata: Metadata,
-    #[serde(default)]
-    spec: Spec,
-    #[serde(default)]
-    status: Status,
+struct Wire<'a> {
+    #[serde(borrow)]
+    metadata: Metadata<'a>,
+    #[serde(borrow, default)]
+    spec: Spec<'a>,
+    #[serde(borrow, default)]
+    status: Status<'a>,
 }
 
 /// Metadata without labels, annotations and managed fields.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Metadata {
+struct Metadata<'a> {
     name: Option<String>,
     namespace: Option<String>,
     uid: Option<String>,
     resource_version: Option<String>,
     creation_timestamp: Option<Time>,
-    #[serde(default)]
-    owner_references: Vec<OwnerReference>,
+    #[serde(borrow, default)]
+    owner_references: Vec<OwnerReference<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct OwnerReference {
-    api_version: String,
-    kind: String,
-    uid: String,
+struct OwnerReference<'a> {
+    #[serde(borrow)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    uid: Cow<'a, str>,
     controller: bool,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Spec {
+struct Spec<'a> {
     issuer_ref: IssuerRef,
-    request: String,
+    #[serde(borrow)]
+    request: Cow<'a, str>,
     duration: Option<String>,
     #[serde(rename = "isCA")]
     is_ca: bool,
@@ -92,14 +96,15 @@ struct IssuerRef {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Status {
-    conditions: Vec<Condition>,
+struct Status<'a> {
+    #[serde(borrow)]
+    conditions: Vec<Condition<'a>>,
     #[serde(deserialize_with = "is_not_empty")]
     certificate: bool,
     failure_time: Option<String>,
 }
 
-impl Status {
+impl Status<'_> {
     fn holds(&self, type_: &str) -> bool {
         self.conditions.iter().find(|it| it.type_ == type_).is_some_and(|it| it.status == "True")
     }
@@ -107,13 +112,36 @@ impl Status {
 
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Condition {
-    #[serde(rename = "type")]
-    type_: String,
-    status: String,
-    reason: String,
-    message: String,
+struct Condition<'a> {
+    #[serde(borrow, rename = "type")]
+    type_: Cow<'a, str>,
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
     last_transition_time: Option<String>,
+}
+
+impl Condition<'_> {
+    fn into_owned(self) -> Condition<'static> {
+        let Self { type_, status, reason, message, last_transition_time } = self;
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Condition {
+            type_: owned(type_),
+            status: owned(status),
+            reason: owned(reason),
+            message: owned(message),
+            last_transition_time,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for CertificateRequest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Wire::deserialize(deserializer).map(Self::from)
+    }
 }
 
 impl Resource for CertificateRequest {
@@ -181,7 +209,7 @@ impl CertificateRequest {
 pub fn standing(request: &CertificateRequest) -> Standing {
     let IssuerRef { group, kind, name } = &request.issuer;
     let kind = IssuerKind::from_name(kind).filter(|_| group == GROUP);
-    let reason = request.ready.as_ref().map(|ready| ready.reason.as_str()).unwrap_or_default();
+    let reason = request.ready.as_ref().map(|ready| ready.reason.as_ref()).unwrap_or_default();
     Standing {
         issuer: kind.map(|kind| IssuerKey::new(kind, request.namespace(), name)),
         finished: matches!(reason, "Issued" | "Failed") || reason == "Denied" && request.has_failure_time,
@@ -209,8 +237,8 @@ pub fn details(request: &CertificateRequest) -> CertificateDetails {
 /// others as they are.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NewStatus {
-    conditions: [Condition; 1],
+pub struct NewStatus<'a> {
+    conditions: [Condition<'a>; 1],
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -220,8 +248,8 @@ pub struct NewStatus {
 }
 
 /// The status to apply, if the verdict asks for one that is not there yet.
-pub fn status(request: &CertificateRequest, verdict: &Verdict, now: Timestamp) -> Option<NewStatus> {
-    let ready = |status, reason, message: &str| NewStatus {
+pub fn status<'a>(request: &CertificateRequest, verdict: &'a Verdict, now: Timestamp) -> Option<NewStatus<'a>> {
+    let ready = |status: &'static str, reason: &'static str, message: Cow<'a, str>| NewStatus {
         conditions: [condition(request, status, reason, message, now)],
         certificate: None,
         ca: None,
@@ -234,26 +262,32 @@ pub fn status(request: &CertificateRequest, verdict: &Verdict, now: Timestamp) -
         Verdict::Ignore { .. } => None,
         Verdict::Wait { message, .. } => {
             let written = request.ready.as_ref().is_some_and(|it| it.reason == "Pending" && it.message == *message);
-            (!written).then(|| ready("False", "Pending", message))
+            (!written).then(|| ready("False", "Pending", message.into()))
         }
-        Verdict::Deny => Some(failed(ready("False", "Denied", DENIED))),
-        Verdict::Fail(refusal) => Some(failed(ready("False", "Failed", &refusal.to_string()))),
+        Verdict::Deny => Some(failed(ready("False", "Denied", DENIED.into()))),
+        Verdict::Fail(refusal) => Some(failed(ready("False", "Failed", refusal.to_string().into()))),
         Verdict::Issue(issued) => {
             let encode = |pem: &str| base64::engine::general_purpose::STANDARD.encode(pem);
             let (certificate, ca) = (Some(encode(&issued.chain_pem)), Some(encode(&issued.ca_pem)));
-            Some(NewStatus { certificate, ca, ..ready("True", "Issued", ISSUED) })
+            Some(NewStatus { certificate, ca, ..ready("True", "Issued", ISSUED.into()) })
         }
     }
 }
 
-fn condition(request: &CertificateRequest, status: &str, reason: &str, message: &str, now: Timestamp) -> Condition {
+fn condition<'a>(
+    request: &CertificateRequest,
+    status: &'a str,
+    reason: &'a str,
+    message: Cow<'a, str>,
+    now: Timestamp,
+) -> Condition<'a> {
     let same = request.ready.as_ref().filter(|ready| ready.status == status);
     let since = same.and_then(|ready| ready.last_transition_time.clone());
     Condition {
-        type_: "Ready".to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message: message.to_owned(),
+        type_: "Ready".into(),
+        status: status.into(),
+        reason: reason.into(),
+        message,
         last_transition_time: Some(since.unwrap_or_else(|| seconds(now))),
     }
 }
@@ -263,10 +297,10 @@ fn seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-impl From<Wire> for CertificateRequest {
-    fn from(Wire { metadata, spec, status }: Wire) -> Self {
+impl From<Wire<'_>> for CertificateRequest {
+    fn from(Wire { metadata, spec, status }: Wire<'_>) -> Self {
         // Other owners ask for several certificates at once, as a Pod does for its volumes.
-        let is_certificate = |owner: &&OwnerReference| {
+        let is_certificate = |owner: &&OwnerReference<'_>| {
             owner.controller && owner.kind == "Certificate" && owner.api_version.starts_with("cert-manager.io/")
         };
         let owned = !metadata.owner_references.is_empty();
@@ -285,7 +319,10 @@ impl From<Wire> for CertificateRequest {
             owned,
             owner,
             issuer: spec.issuer_ref,
-            csr: base64::engine::general_purpose::STANDARD.decode(&spec.request).ok().map(Vec::into_boxed_slice),
+            csr: base64::engine::general_purpose::STANDARD
+                .decode(spec.request.as_bytes())
+                .ok()
+                .map(Vec::into_boxed_slice),
             duration: spec.duration,
             is_ca: spec.is_ca,
             usages: spec.usages,
@@ -295,7 +332,7 @@ impl From<Wire> for CertificateRequest {
             invalid: status.holds("InvalidRequest"),
             has_certificate: status.certificate,
             has_failure_time: status.failure_time.is_some(),
-            ready: status.conditions.into_iter().find(|condition| condition.type_ == "Ready"),
+            ready: status.conditions.into_iter().find(|it| it.type_ == "Ready").map(Condition::into_owned),
         }
     }
 }
@@ -412,7 +449,8 @@ mod tests {
             object["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "Pending", "message": "a", "lastTransitionTime": "2026-01-01T00:00:05Z"}]);
         });
         assert_eq!(status(&written, &wait("a"), now), None);
-        let new = status(&written, &wait("b"), now).expect("a new cause is written");
+        let other = wait("b");
+        let new = status(&written, &other, now).expect("a new cause is written");
         let since = new.conditions[0].last_transition_time.as_deref();
         assert_eq!(since, Some("2026-01-01T00:00:05Z"), "the status did not change");
         assert!(status(&request(|_| ()), &wait("a"), now).is_some());

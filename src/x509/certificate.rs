@@ -6,8 +6,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
-use x509_parser::asn1_rs::FromDer;
+use x509_parser::asn1_rs::{Any, BitString, FromDer, Header};
 use x509_parser::certificate::X509Certificate;
+use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
 use super::blocks::{self, PemError};
 use super::extensions::{CERT_SIGN, Extensions, Usages};
@@ -32,6 +33,8 @@ struct Content {
     not_before: Timestamp,
     not_after: Timestamp,
     public_key: Vec<u8>,
+    /// The key as the certificate spells it (RFC 5280 §4.1.2.7).
+    public_key_der: Vec<u8>,
     common_name: Option<String>,
     extensions: Extensions,
     /// Who signed it, by SHA-256, once that is known. The CA of a mesh comes with every answer, and is asked about the same root
@@ -98,6 +101,7 @@ impl Certificate {
             not_before: timestamp(parsed.validity().not_before.timestamp()),
             not_after: timestamp(parsed.validity().not_after.timestamp()),
             public_key: signature::identity(parsed.public_key()),
+            public_key_der: parsed.public_key().raw.to_vec(),
             common_name: names::common_name(parsed.subject()),
             extensions: Extensions::read(parsed.extensions().iter()).map_err(CertificateError::Unusable)?,
             signer: OnceLock::new(),
@@ -263,21 +267,25 @@ impl Certificate {
 
     fn check_signature_by(&self, issuer: &Certificate) -> Verification {
         // Both were parsed when they were made; keeping the parsed form would tie every value to a lifetime.
-        let (Ok((_, signed)), Ok((_, by))) =
-            (X509Certificate::from_der(self.der()), X509Certificate::from_der(issuer.der()))
+        let (Some((signed, algorithm, value)), Ok((_, key))) =
+            (self.signature(), SubjectPublicKeyInfo::from_der(&issuer.0.public_key_der))
         else {
             return Verification::Invalid;
         };
         // A root's signature on itself protects nothing, so an old one may stand there; a link of SHA-1 no verifier follows.
-        if self != issuer && signature::is_sha1(&signed.signature_algorithm) {
+        if self != issuer && signature::is_sha1(&algorithm) {
             return Verification::Unsupported("RSA with SHA-1".to_owned());
         }
-        signature::check(
-            by.public_key(),
-            &signed.signature_algorithm,
-            &signed.signature_value,
-            signed.tbs_certificate.as_ref(),
-        )
+        signature::check(&key, &algorithm, &value, signed)
+    }
+
+    /// What is signed, how, and the signature: the three fields of a certificate (RFC 5280 §4.1).
+    fn signature(&self) -> Option<(&[u8], AlgorithmIdentifier<'_>, BitString<'_>)> {
+        let (fields, _) = Header::from_der(self.der()).ok()?;
+        let (others, _) = Any::from_der(fields).ok()?;
+        let (value, algorithm) = AlgorithmIdentifier::from_der(others).ok()?;
+        let (_, value) = BitString::from_der(value).ok()?;
+        Some((fields.get(..fields.len() - others.len())?, algorithm, value))
     }
 
     /// Names what stands in the way of checking the signatures that this certificate's key makes, its own self-signature
@@ -311,7 +319,7 @@ impl Eq for Certificate {}
 
 impl Hash for Certificate {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.der().hash(state);
+        self.sha256().hash(state);
     }
 }
 
