@@ -70,11 +70,18 @@ pub(super) fn unsupported_key(key: &SubjectPublicKeyInfo<'_>) -> Option<String> 
 }
 
 /// The kind of key that an algorithm belongs to: a signature of one kind is never made by a key of another.
-fn family<'a>(algorithm: &'a Oid<'a>) -> &'a [u8] {
+#[derive(PartialEq)]
+enum Family<'a> {
+    Rsa,
+    Ec,
+    Other(&'a Oid<'a>),
+}
+
+fn family<'a>(algorithm: &'a Oid<'a>) -> Family<'a> {
     match algorithm {
-        rsa if rsa.starts_with(&RSA) || *rsa == OID_SHA1_WITH_RSA => b"RSA",
-        ec if ec.starts_with(&EC) => b"EC",
-        other => other.as_bytes(),
+        rsa if rsa.starts_with(&RSA) || *rsa == OID_SHA1_WITH_RSA => Family::Rsa,
+        ec if ec.starts_with(&EC) => Family::Ec,
+        other => Family::Other(other),
     }
 }
 
