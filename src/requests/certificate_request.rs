@@ -430,6 +430,18 @@ mod tests {
     }
 
     #[test]
+    fn escapes_in_the_text_are_read() {
+        let object = r#"{"metadata": {"namespace": "mesh", "ownerReferences":
+                [{"apiVersion": "cert-manager.io\/v1", "kind": "Certificate", "uid": "0b7e5f1c-9a3d-4c58-8f2e-6d1a2b3c4d5e", "controller": true}]},
+            "spec": {"request": "Y3N\u0079"},
+            "status": {"conditions": [{"type": "Ready", "status": "False", "reason": "Pending", "message": "no \"vault\"\n"}]}}"#;
+        let request: CertificateRequest = serde_json::from_str(object).expect("a request");
+        assert!(request.owner().is_some());
+        assert_eq!(request.csr.as_deref(), Some(&b"csr"[..]));
+        assert_eq!(request.ready.expect("a condition").message, "no \"vault\"\n");
+    }
+
+    #[test]
     fn an_odd_duration_is_read_as_it_stands() {
         let request = request(|object| object["spec"]["duration"] = "1 day".into());
         assert_eq!(details(&request).duration.as_deref(), Some("1 day"));

@@ -267,9 +267,7 @@ impl Certificate {
 
     fn check_signature_by(&self, issuer: &Certificate) -> Verification {
         // Both were parsed when they were made; keeping the parsed form would tie every value to a lifetime.
-        let (Some((signed, algorithm, value)), Ok((_, key))) =
-            (self.signature(), SubjectPublicKeyInfo::from_der(&issuer.0.public_key_der))
-        else {
+        let (Some((signed, algorithm, value)), Some(key)) = (self.signature(), issuer.key()) else {
             return Verification::Invalid;
         };
         // A root's signature on itself protects nothing, so an old one may stand there; a link of SHA-1 no verifier follows.
@@ -277,6 +275,10 @@ impl Certificate {
             return Verification::Unsupported("RSA with SHA-1".to_owned());
         }
         signature::check(&key, &algorithm, &value, signed)
+    }
+
+    fn key(&self) -> Option<SubjectPublicKeyInfo<'_>> {
+        SubjectPublicKeyInfo::from_der(&self.0.public_key_der).ok().map(|(_, key)| key)
     }
 
     /// What is signed, how, and the signature: the three fields of a certificate (RFC 5280 §4.1).
@@ -291,8 +293,7 @@ impl Certificate {
     /// Names what stands in the way of checking the signatures that this certificate's key makes, its own self-signature
     /// among them.
     pub fn uncheckable(&self) -> Option<String> {
-        let (_, parsed) = X509Certificate::from_der(self.der()).ok()?;
-        signature::unsupported_key(parsed.public_key()).or_else(|| match self.verify_signature_by(self) {
+        signature::unsupported_key(&self.key()?).or_else(|| match self.verify_signature_by(self) {
             Verification::Unsupported(algorithm) if self.names_as_issuer(self) => Some(algorithm),
             Verification::Unsupported(_) | Verification::Valid | Verification::Invalid => None,
         })

@@ -22,7 +22,7 @@ use super::signature::Verification;
 /// The most different certificates among which a path is sought.
 pub const MOST_CERTIFICATES: usize = 200;
 /// The most signatures that are checked. An honest bag needs one for each certificate; the slowest kind, P-384, takes 1 to 2 ms,
-/// so that the worst bag costs half a second.
+/// so that the worst bag holds everything else up for half a second: one thread does the work.
 const MOST_CHECKS: usize = 300;
 /// The most intermediates of a path: as many as rustls follows. Vault's own chains have one or two.
 const MOST_INTERMEDIATES: usize = 6;
