@@ -29,8 +29,12 @@ use crate::metrics::Metrics;
 use crate::requests::certificate_request::CertificateRequest;
 use crate::vault::{Common, VaultSigner};
 
-/// How many statuses of requests are written at a time: enough to keep an API server busy. Each takes a connection.
-pub const WRITES_AT_ONCE: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not 0");
+/// How many certificates are written at a time, from whichever issuers: twice what one issuer has under way, and several times what
+/// keeps an API server busy. Each takes a connection, which stays open.
+pub const CERTIFICATE_WRITES: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
+
+/// How many other statuses of requests are written at a time: enough to keep an API server busy.
+pub const OTHER_WRITES: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not 0");
 
 /// What every controller works with.
 pub struct Context {
@@ -50,8 +54,10 @@ pub struct Context {
     pub requests: Store<CertificateRequest>,
     /// Every namespace's labels.
     pub namespaces: Store<watches::Namespace>,
-    /// The writes of requests' statuses, fair between namespaces.
-    pub writes: Turns,
+    /// The writes of certificates to requests, fair between namespaces.
+    pub certificate_writes: Turns,
+    /// The writes of all other statuses of requests, fair between namespaces.
+    pub other_writes: Turns,
     /// Towards people.
     pub events: Events,
     /// What is counted.

@@ -31,8 +31,8 @@ use crate::cluster::references::References;
 use crate::cluster::service_accounts::ServiceAccounts;
 use crate::controllers::watches::{self, Gone, Namespace};
 use crate::controllers::{
-    Context, Settings, WRITES_AT_ONCE, Wake, attempts::Attempts, brakes::Brakes, handover, issuers, publication,
-    requests,
+    CERTIFICATE_WRITES, Context, OTHER_WRITES, Settings, Wake, attempts::Attempts, brakes::Brakes, handover, issuers,
+    publication, requests,
 };
 use crate::http::{self, Admin};
 use crate::issuers::{Issuers, Publishers, Turns};
@@ -148,7 +148,8 @@ fn build(
         brakes: Brakes::default(),
         requests,
         namespaces,
-        writes: Turns::new(WRITES_AT_ONCE),
+        certificate_writes: Turns::new(CERTIFICATE_WRITES),
+        other_writes: Turns::new(OTHER_WRITES),
         metrics: Metrics::new(),
         vault,
         settings: Settings {

@@ -149,13 +149,12 @@ async fn write(
     context: &Context,
 ) -> Result<bool, WriteError> {
     let (namespace, name) = (request.namespace(), request.name());
-    let _turn = match verdict {
+    let writes = match verdict {
         // It keeps its turn at the issuer until it is written: behind thousands that are to wait, it would hold up everybody.
-        Verdict::Issue(_) => None,
-        Verdict::Ignore { .. } | Verdict::Deny | Verdict::Wait { .. } | Verdict::Fail(_) => {
-            Some(context.writes.take(namespace).await)
-        }
+        Verdict::Issue(_) => &context.certificate_writes,
+        Verdict::Ignore { .. } | Verdict::Deny | Verdict::Wait { .. } | Verdict::Fail(_) => &context.other_writes,
     };
+    let _turn = writes.take(namespace).await;
     // Thousands may have waited to say that their issuer is missing when it comes: now they are to be signed.
     if matches!(verdict, Verdict::Wait { .. }) && context.attempts.is_woken(request.uid()) {
         return Ok(false);

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use serde_json::json;
-use testenv::{Action, Proxy, Run, certificate_of, condition, eventually, holds_for};
+use testenv::{Action, Issuer, Proxy, Run, SIGNS_PER_ISSUER, certificate_of, condition, eventually, holds_for};
 
-use crate::support::{LATER, SOON, World, all_issued, bare, is_sign, until, writes_status};
+use crate::support::{LATER, MESH, SOON, World, all_issued, bare, is_sign, until, writes_status};
 use crate::{Outcome, Suite};
 
 pub fn add(suite: &mut Suite) {
@@ -18,6 +18,7 @@ pub fn add(suite: &mut Suite) {
     suite.add("a request deleted in mid-flight is no error, and is not signed again", deleted);
     suite.add("a late Pending is answered 409 and does not undo the certificate", late_pending);
     suite.add("a Pending that waits to be written is not written once its issuer is there", overtaken);
+    suite.add("certificates of many issuers are written over 64 connections at most", crowded_writes);
     suite.add("a lost answer to the status write costs no second sign", lost_answer);
     suite.add("a refusal that cannot be written costs no second sign, and a wait no quicker ones", unwritten);
 }
@@ -138,6 +139,35 @@ async fn overtaken(run: Run) -> Outcome {
         at_once += usize::from(world.status_writes(&ours, &one.request.name)? == [200]);
     }
     ensure!(held == 16 && at_once == 40 - held, "{at_once} were not Pending first, and {held} were on their way");
+    Ok(())
+}
+
+async fn crowded_writes(run: Run) -> Outcome {
+    const ISSUERS: usize = 9;
+    let world = World::start(run, bare()).await?;
+    let api = Proxy::start(&world.run, world.plane.kube.server()).await?;
+    let _ours = world.controller(|options| options.via = Some(api.url().to_owned())).await?;
+    let mut references = Vec::new();
+    for number in 0..ISSUERS {
+        let issuer = Issuer::app_role(MESH, &format!("vault-{number}"), &world.plane.bao, &world.recipe);
+        let issuer = issuer.create(&world.plane.kube).await?;
+        issuer.ready(SOON).await?;
+        references.push(issuer.issuer_ref);
+    }
+    let way = api.on(|seen| seen.is("PATCH", "/certificaterequests/"), Action::Hold);
+    let mut asked = Vec::new();
+    for (number, reference) in references.iter().enumerate() {
+        asked.extend(world.many(&format!("web-{number}"), SIGNS_PER_ISSUER, reference).await?);
+    }
+    until("all of them are signed", ISSUERS * SIGNS_PER_ISSUER, || world.signs()).await?;
+    until("as many as may be are on their way", 64, || Ok(api.held())).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let held = api.held();
+    way.remove();
+    api.release().await?;
+    all_issued(&world, &asked, LATER).await?;
+    ensure!(held == 64, "{held} certificates of {} were on their way at a time", asked.len());
+    ensure!(world.signs()? == asked.len(), "one sign each, not {}", world.signs()?);
     Ok(())
 }
 
