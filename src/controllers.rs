@@ -29,8 +29,8 @@ use crate::metrics::Metrics;
 use crate::requests::certificate_request::CertificateRequest;
 use crate::vault::{Common, VaultSigner};
 
-/// How many certificates are written at a time, from whichever issuers: twice what one issuer has under way, and several times what
-/// keeps an API server busy. Each takes a connection, which stays open.
+/// How many certificates are written at a time, from whichever issuers: twice what one has under way unless told otherwise, and
+/// several times what keeps an API server busy. Each takes a connection, which stays open until the API server closes it.
 pub const CERTIFICATE_WRITES: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
 
 /// How many other statuses of requests are written at a time: enough to keep an API server busy.

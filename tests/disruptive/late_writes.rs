@@ -6,7 +6,7 @@ use anyhow::ensure;
 use serde_json::json;
 use testenv::{Action, Issuer, Proxy, Run, SIGNS_PER_ISSUER, certificate_of, condition, eventually, holds_for};
 
-use crate::support::{LATER, MESH, SOON, World, all_issued, bare, is_sign, until, writes_status};
+use crate::support::{LATER, MESH, SOON, World, all_issued, bare, is_sign, until, writes_any_status, writes_status};
 use crate::{Outcome, Suite};
 
 pub fn add(suite: &mut Suite) {
@@ -124,7 +124,7 @@ async fn overtaken(run: Run) -> Outcome {
     let api = Proxy::start(&world.run, world.plane.kube.server()).await?;
     let ours = world.controller(|options| options.via = Some(api.url().to_owned())).await?;
     let missing = testenv::IssuerRef::new("VaultMeshIssuer", "vault");
-    let way = api.on(|seen| seen.is("PATCH", "/certificaterequests/"), Action::Hold);
+    let way = api.on(writes_any_status, Action::Hold);
     let asked = world.many("web", 40, &missing).await?;
     until("as many as may be are on their way", 16, || Ok(api.held())).await?;
     let pending = async || ours.metric("vault_mesh_issuer_requests_pending", &[]).await;
@@ -154,7 +154,7 @@ async fn crowded_writes(run: Run) -> Outcome {
         issuer.ready(SOON).await?;
         references.push(issuer.issuer_ref);
     }
-    let way = api.on(|seen| seen.is("PATCH", "/certificaterequests/"), Action::Hold);
+    let way = api.on(writes_any_status, Action::Hold);
     let mut asked = Vec::new();
     for (number, reference) in references.iter().enumerate() {
         asked.extend(world.many(&format!("web-{number}"), SIGNS_PER_ISSUER, reference).await?);

@@ -199,6 +199,11 @@ pub fn writes_status(name: &str) -> impl Fn(&Seen) -> bool + Send + Sync + 'stat
     move |seen| seen.is("PATCH", &part)
 }
 
+/// A write of the status of any request.
+pub fn writes_any_status(seen: &Seen) -> bool {
+    seen.is("PATCH", "/certificaterequests/")
+}
+
 /// Waits until something counted has reached a number.
 pub async fn until(what: &str, wanted: usize, count: impl Fn() -> anyhow::Result<usize>) -> anyhow::Result<()> {
     eventually(what, SOON, async || Ok((count()? >= wanted).then_some(()))).await

@@ -124,15 +124,20 @@ impl Figures {
         self
     }
 
-    /// This and as much again, measured later, as one: of the rate and the CPU time, which is all that there is of a wall.
+    /// This and what was measured later as one: certificates, their rate and CPU time, which is all that there is of a wall.
     pub fn and(self, later: Figures) -> Figures {
-        let per_second = 2.0 / (1.0 / self.per_second + 1.0 / later.per_second);
-        let mean = |(peer, time): (String, f64)| {
-            let other = later.cpu.get(&peer).copied().unwrap_or(time);
-            (peer, (time + other) / 2.0)
-        };
-        let certificates = self.certificates + later.certificates;
-        Figures { certificates, per_second, cpu: self.cpu.into_iter().map(mean).collect(), ..Figures::default() }
+        let parts = [self, later];
+        let certificates = parts.iter().map(|part| part.certificates).sum();
+        let seconds: f64 = parts.iter().map(|part| part.certificates as f64 / part.per_second).sum();
+        let mut cpu = BTreeMap::new();
+        for part in parts {
+            let share = part.certificates as f64 / certificates as f64;
+            for (peer, time) in part.cpu {
+                *cpu.entry(peer).or_default() += time * share;
+            }
+        }
+        let per_second = certificates as f64 / seconds;
+        Figures { certificates, per_second, cpu, ..Figures::default() }
     }
 
     /// With so many certificates between two moments.
