@@ -30,8 +30,14 @@ pub enum Contender {
 }
 
 impl Contender {
-    /// The order within a turn.
-    pub const IN_TURN: [Contender; 2] = [Contender::Ours, Contender::BuiltIn];
+    /// The order within a turn: the second of one is the first of the next, so that what went before favours neither.
+    pub const fn in_turn(number: usize) -> [Contender; 2] {
+        if number.is_multiple_of(2) {
+            [Contender::BuiltIn, Contender::Ours]
+        } else {
+            [Contender::Ours, Contender::BuiltIn]
+        }
+    }
 
     pub const fn name(self) -> &'static str {
         match self {

@@ -13,10 +13,10 @@ const ISSUERS: usize = 200;
 const OF_OTHERS: &str = "/apis/cert-manager.io/v1/namespaces/others/certificaterequests";
 
 /// One turn of all rows: with so many requests, ten and twenty times as many.
-pub async fn turn(arena: &Arena, few: usize, record: &mut Record) -> Result<()> {
+pub async fn turn(arena: &Arena, number: usize, few: usize, record: &mut Record) -> Result<()> {
     let (more, many, ours) = (10 * few, 20 * few, Contender::Ours);
     let one = |requests| Waiting { requests, issuers: 1 };
-    for contender in Contender::IN_TURN {
+    for contender in Contender::in_turn(number) {
         for requests in [few, more] {
             let figures = drain(arena, contender, Signing::USUAL, one(requests)).await?;
             record.add(&row(&format!("{requests} requests")), contender.name(), figures);
@@ -34,7 +34,7 @@ pub async fn turn(arena: &Arena, few: usize, record: &mut Record) -> Result<()> 
     record.add(&row(&format!("{few} requests, {ISSUERS} issuers")), ours.name(), figures);
 
     requests_of_others(&arena.plane.kube, "others", many).await?;
-    for contender in Contender::IN_TURN {
+    for contender in Contender::in_turn(number) {
         let figures = drain(arena, contender, Signing::USUAL, one(few)).await?;
         record.add(&row(&format!("{few} requests beside {many} of others")), contender.name(), figures);
     }

@@ -119,17 +119,17 @@ async fn bench(run: &Run, settings: &Settings, record: &mut Record) -> Result<()
             if let Some(walls) = &walls {
                 drains(&arena, walls, settings.requests, record).await?;
             }
-            for contender in Contender::IN_TURN {
-                for clients in [1, 8].into_iter().filter(|_| asked(Scenario::Latency)) {
+            for clients in [1, 8].into_iter().filter(|_| asked(Scenario::Latency)) {
+                for contender in Contender::in_turn(turn) {
                     let figures = latency::closed_loop(&arena, contender, clients).await?;
                     record.add(&latency::name(clients), contender.name(), figures);
                 }
-                if asked(Scenario::Herd) {
-                    record.add(latency::HERD, contender.name(), latency::herd(&arena, contender).await?);
-                }
+            }
+            for contender in Contender::in_turn(turn).into_iter().filter(|_| asked(Scenario::Herd)) {
+                record.add(latency::HERD, contender.name(), latency::herd(&arena, contender).await?);
             }
             if asked(Scenario::Growth) {
-                growth::turn(&arena, settings.requests, record).await?;
+                growth::turn(&arena, turn, settings.requests, record).await?;
             }
         }
     }
@@ -137,7 +137,7 @@ async fn bench(run: &Run, settings: &Settings, record: &mut Record) -> Result<()
         let arena = Arena::whole(run, settings.program.clone()).await?;
         for turn in 1..=settings.turns {
             println!("turn {turn} of {}, with the whole of cert-manager", settings.turns);
-            for contender in Contender::IN_TURN {
+            for contender in Contender::in_turn(turn) {
                 record.add(pipeline::NAME, contender.name(), pipeline::certificates(&arena, contender).await?);
             }
         }
