@@ -5,12 +5,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::clock::testing::pass;
 use crate::lease::Leadership;
 use crate::vault::fake::{self, Call, Fake, Reply, refusal};
 use crate::vault::tls::PublicRoots;
 
-/// Past two thirds of a lease of six seconds, and far from its end.
-const AGED: Duration = Duration::from_millis(4_200);
+/// The lease of a token, in seconds.
+const LEASE: u64 = 60;
+/// Past two thirds of it, and far from its end.
+const AGED: Duration = Duration::from_secs(42);
+/// From there beyond its end.
+const REST_OF_LEASE: Duration = Duration::from_secs(19);
 const POLICY: &str = "1 error occurred:\n\t* permission denied\n\n";
 
 fn session(fake: &Fake, credentials: Credentials) -> Session {
@@ -30,11 +35,11 @@ fn auth(token: &str, lease: u64, more: &Value) -> Reply {
     Reply { after: Duration::from_millis(20), ..fake::json(200, json!({"request_id": "r", "auth": auth})) }
 }
 
-/// A Vault that logs in with tokens `t-1`, `t-2`, … of six seconds and answers every other call by `answer`.
+/// A Vault that logs in with tokens `t-1`, `t-2`, … of that lease and answers every other call by `answer`.
 async fn vault(more: Value, answer: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> (Fake, Session) {
     let count = AtomicU32::new(0);
     let fake = Fake::start(move |call| match call.is_login() {
-        true => auth(&format!("t-{}", count.fetch_add(1, Ordering::SeqCst) + 1), 6, &more),
+        true => auth(&format!("t-{}", count.fetch_add(1, Ordering::SeqCst) + 1), LEASE, &more),
         false => answer(call),
     })
     .await;
@@ -55,13 +60,13 @@ async fn tokens(session: &Session, count: usize) -> Vec<String> {
 
 #[tokio::test]
 async fn an_aged_token_is_renewed_once_for_everybody_and_kept() {
-    let (fake, session) = vault(json!({}), |_| auth("t-1", 6, &json!({}))).await;
+    let (fake, session) = vault(json!({}), |_| auth("t-1", LEASE, &json!({}))).await;
     tokens(&session, 1).await;
-    tokio::time::sleep(AGED).await;
+    pass(AGED);
     assert_eq!(tokens(&session, 20).await, vec!["t-1"; 20]);
     assert_eq!((fake.logins(), calls(&fake, "POST /v1/auth/token/renew-self")), (1, 1));
     assert_eq!(fake.calls().pop().expect("a renewal").header("x-vault-token"), Some("t-1"));
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    pass(REST_OF_LEASE);
     assert_eq!(tokens(&session, 1).await, ["t-1"], "it would have ended without the renewal");
     assert_eq!(fake.calls().len(), 2);
 }
@@ -71,7 +76,7 @@ async fn a_token_found_dead_by_its_renewal_costs_one_login() {
     for words in ["permission denied", "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"] {
         let (fake, session) = vault(json!({}), move |_| refusal(403, words)).await;
         tokens(&session, 1).await;
-        tokio::time::sleep(AGED).await;
+        pass(AGED);
         assert_eq!(tokens(&session, 20).await, vec!["t-2"; 20]);
         assert_eq!((fake.logins(), calls(&fake, "/renew-self")), (2, 1));
     }
@@ -81,10 +86,10 @@ async fn a_token_found_dead_by_its_renewal_costs_one_login() {
 async fn a_vault_that_cannot_renew_now_leaves_the_token_in_use_and_is_not_asked_by_everybody() {
     let (fake, session) = vault(json!({}), |_| refusal(503, "Vault is sealed")).await;
     tokens(&session, 1).await;
-    tokio::time::sleep(AGED).await;
+    pass(AGED);
     assert_eq!(tokens(&session, 20).await, vec!["t-1"; 20]);
     assert_eq!((fake.logins(), calls(&fake, "/renew-self")), (1, 1));
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    pass(REST_OF_LEASE);
     assert_eq!(tokens(&session, 1).await, ["t-2"], "its lease is over");
 }
 
@@ -93,7 +98,7 @@ async fn a_policy_without_renewals_is_asked_once_and_not_with_every_token() {
     let (fake, session) = vault(json!({}), |_| refusal(403, POLICY)).await;
     for expected in ["t-1", "t-2", "t-3"] {
         assert_eq!(tokens(&session, 5).await, vec![expected; 5]);
-        tokio::time::sleep(AGED).await;
+        pass(AGED);
     }
     assert_eq!((fake.logins(), calls(&fake, "/renew-self")), (3, 1));
 }
@@ -103,7 +108,7 @@ async fn a_check_logs_in_for_no_token_that_is_still_valid() {
     let batch = json!({"renewable": false, "token_type": "batch"});
     let (fake, session) = vault(batch, |_| refusal(500, "nobody asks")).await;
     tokens(&session, 1).await;
-    tokio::time::sleep(AGED).await;
+    pass(AGED);
     session.ensure().await.expect("there is a token");
     session.probe_token().await.expect("there is a token").expect("it may probe");
     assert_eq!(fake.logins(), 1);
@@ -115,16 +120,16 @@ async fn a_check_logs_in_for_no_token_that_is_still_valid() {
 async fn a_login_ahead_of_time_that_fails_for_a_moment_costs_nothing() {
     let logins = AtomicU32::new(0);
     let fake = Fake::start(move |_| match logins.fetch_add(1, Ordering::SeqCst) {
-        0 => auth("t-1", 6, &json!({"renewable": false})),
+        0 => auth("t-1", LEASE, &json!({"renewable": false})),
         _ => refusal(500, "internal error"),
     })
     .await;
     let session = session(&fake, fake::app_role());
     tokens(&session, 1).await;
-    tokio::time::sleep(AGED).await;
+    pass(AGED);
     assert_eq!(tokens(&session, 20).await, vec!["t-1"; 20]);
     assert_eq!(fake.logins(), 2);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    pass(REST_OF_LEASE);
     assert!(matches!(session.token().await, Err(SignError::Transient(_))), "its lease is over");
 }
 
@@ -236,10 +241,10 @@ async fn a_login_that_failed_is_everybodys_answer_for_a_while() {
         assert!(matches!(session.token().await, Err(SignError::Issuer(_))));
     }
     assert_eq!(fake.logins(), 1);
-    tokio::time::sleep(FIRST_REST + Duration::from_millis(100)).await;
+    pass(FIRST_REST + Duration::from_millis(100));
     for _ in 0..2 {
         assert!(session.token().await.is_err());
-        tokio::time::sleep(FIRST_REST + Duration::from_millis(100)).await;
+        pass(FIRST_REST + Duration::from_millis(100));
     }
     assert_eq!(fake.logins(), 2, "the second rest is longer");
 }
@@ -249,8 +254,8 @@ async fn a_vault_that_is_silent_to_a_renewal_holds_nobody_up_whose_token_lasts()
     let silent = || Reply { after: Duration::from_secs(60), ..refusal(503, "nobody hears this") };
     let (fake, session) = vault(json!({}), move |_| silent()).await;
     tokens(&session, 1).await;
-    tokio::time::sleep(AGED).await;
-    assert_eq!(tokens(&session, 20).await, vec!["t-1"; 20], "its lease has 1.8 s left");
+    pass(AGED);
+    assert_eq!(tokens(&session, 20).await, vec!["t-1"; 20], "its lease lasts");
     assert_eq!((fake.logins(), calls(&fake, "/renew-self")), (1, 1));
 }
 
