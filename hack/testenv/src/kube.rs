@@ -2,10 +2,12 @@
 //! the API server's own, such as `/api/v1/namespaces/x/secrets/y`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::http::Answer;
 use crate::kubeconfig;
@@ -22,7 +24,13 @@ pub struct Kube {
     client: reqwest::Client,
     headers: Vec<(&'static str, String)>,
     patient: bool,
+    approvers: Arc<Semaphore>,
 }
+
+/// How many approvals and denials are on their way at a time. cert-manager's webhook asks the API server whether whoever makes one
+/// may, remembers the answer for a second, and asks 5 times a second at most: more at once than that, and each second all of them
+/// find nothing remembered, and wait for as long as it takes to ask for every one. Its own approver has five workers.
+const APPROVERS: usize = 4;
 
 /// How often a patient client asks again, and after which pause: as client-go does where the API server says "1 second".
 const ASKED_AGAIN: usize = 10;
@@ -38,6 +46,7 @@ impl Kube {
             client: run.authority().client()?,
             headers: Vec::new(),
             patient: false,
+            approvers: Arc::new(Semaphore::new(APPROVERS)),
         })
     }
 
@@ -164,6 +173,11 @@ impl Kube {
         let path = format!("{path}?fieldManager={manager}&force=true");
         let answer = self.send("PATCH", &path, "application/apply-patch+yaml", Some(body)).await?;
         answer.ok(&format!("apply {path}"))
+    }
+
+    /// The turn of one approval or denial, until it is dropped.
+    pub(crate) async fn approver(&self) -> Result<SemaphorePermit<'_>> {
+        self.approvers.acquire().await.context("nobody approves any more")
     }
 
     /// DELETE; an object that is gone already is fine.

@@ -177,6 +177,7 @@ impl Created {
                 "lastTransitionTime": jiff::Timestamp::now().round(jiff::Unit::Second)?.to_string(),
             }]},
         });
+        let _turn = self.kube.approver().await?;
         self.kube.apply_object(&format!("{}/status", self.path), "testenv-approver", &mine).await.map(drop)
     }
 
