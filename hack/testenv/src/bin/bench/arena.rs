@@ -209,12 +209,15 @@ impl Arena {
         Ok(())
     }
 
-    /// Waits until the contender's first issuer is Ready.
-    pub async fn ready(&self, contender: Contender) -> Result<()> {
-        let path = format!("{}/{}", contender.issuers(), contender.issuer(0).name);
-        let ready = self.plane.kube.wait_condition(&path, "Ready", "True", SOON).await;
+    /// Waits until so many issuers of the contender are Ready.
+    pub async fn ready(&self, contender: Contender, count: usize) -> Result<()> {
         let peer = self.peer(contender)?;
-        ready.map(drop).with_context(|| peer.complaint("has no Ready issuer"))
+        for number in 0..count {
+            let path = format!("{}/{}", contender.issuers(), contender.issuer(number).name);
+            let ready = self.plane.kube.wait_condition(&path, "Ready", "True", SOON).await;
+            ready.map(drop).with_context(|| peer.complaint("has an issuer that is not Ready"))?;
+        }
+        Ok(())
     }
 
     /// Creates and approves so many requests, to the contender's issuers in turn.

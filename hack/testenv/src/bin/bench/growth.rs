@@ -5,11 +5,13 @@ use testenv::requests_of_others;
 
 use crate::arena::{Arena, Contender, Signing};
 use crate::drain::{Waiting, drain, drained};
+use crate::latency::closed_loop;
 use crate::record::Record;
 
 /// What each row's name begins with, and no other scenario's.
 pub const NAME: &str = "growth: ";
 const ISSUERS: usize = 200;
+const CLIENTS: usize = 8;
 const OF_OTHERS: &str = "/apis/cert-manager.io/v1/namespaces/others/certificaterequests";
 
 /// One turn of all rows: with so many requests, ten and twenty times as many.
@@ -32,6 +34,11 @@ pub async fn turn(arena: &Arena, number: usize, few: usize, record: &mut Record)
     let spread = Waiting { requests: few, issuers: ISSUERS };
     let figures = drain(arena, ours, Signing::USUAL, spread).await?;
     record.add(&row(&format!("{few} requests, {ISSUERS} issuers")), ours.name(), figures);
+
+    for issuers in [1, ISSUERS] {
+        let figures = closed_loop(arena, ours, CLIENTS, issuers).await?;
+        record.add(&row(&format!("{CLIENTS} clients, issuers that are Ready: {issuers}")), ours.name(), figures);
+    }
 
     requests_of_others(&arena.plane.kube, "others", many).await?;
     for contender in Contender::in_turn(number) {

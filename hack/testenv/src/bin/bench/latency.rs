@@ -16,7 +16,7 @@ use crate::gauge::{Figures, Gauge};
 
 /// So many that the twenty slowest, and not one or two, decide what p99 is.
 const MEASURED: usize = 2_000;
-/// Not measured: the first ones log in and open connections.
+/// Not measured, or one for each issuer: the first ones log in and open connections.
 const WARM_UP: usize = 16;
 const CLIENTS_OF_HERD: usize = 500;
 const WITHIN: Duration = Duration::from_secs(120);
@@ -29,26 +29,25 @@ pub fn name(clients: usize) -> String {
     format!("latency, {clients} client{}", if clients == 1 { "" } else { "s" })
 }
 
-/// So many clients, each of which asks for the next certificate when it has one.
-pub async fn closed_loop(arena: &Arena, contender: Contender, clients: usize) -> Result<Figures> {
-    measure(arena, contender, MEASURED, clients).await
+/// So many clients, each of which asks for the next certificate when it has one, from so many issuers in turn.
+pub async fn closed_loop(arena: &Arena, contender: Contender, clients: usize, issuers: usize) -> Result<Figures> {
+    measure(arena, contender, MEASURED, clients, issuers).await
 }
 
 /// As many clients as certificates.
 pub async fn herd(arena: &Arena, contender: Contender) -> Result<Figures> {
-    measure(arena, contender, CLIENTS_OF_HERD, CLIENTS_OF_HERD).await
+    measure(arena, contender, CLIENTS_OF_HERD, CLIENTS_OF_HERD, 1).await
 }
 
-async fn measure(arena: &Arena, contender: Contender, count: usize, clients: usize) -> Result<Figures> {
+async fn measure(arena: &Arena, contender: Contender, count: usize, clients: usize, issuers: usize) -> Result<Figures> {
     arena.go(contender).await?;
-    arena.issuers(contender, Signing::USUAL, 1).await?;
-    arena.ready(contender).await?;
+    arena.issuers(contender, Signing::USUAL, issuers).await?;
+    arena.ready(contender, issuers).await?;
     let ends = Arc::new(Ends::watch(&arena.plane.kube));
-    let issuer = contender.issuer(0);
     let ask = |prefix: &'static str, count, clients| {
-        let (kube, ends, issuer) = (arena.plane.kube.clone(), Arc::clone(&ends), issuer.clone());
+        let (kube, ends) = (arena.plane.kube.clone(), Arc::clone(&ends));
         in_parallel(count, clients, move |number| {
-            let (kube, ends, issuer) = (kube.clone(), Arc::clone(&ends), issuer.clone());
+            let (kube, ends, issuer) = (kube.clone(), Arc::clone(&ends), contender.issuer(number % issuers));
             async move {
                 let name = format!("{prefix}-{number}");
                 let end = ends.of(&name);
@@ -60,7 +59,7 @@ async fn measure(arena: &Arena, contender: Contender, count: usize, clients: usi
             }
         })
     };
-    ask("warm-up", WARM_UP, clients).await?;
+    ask("warm-up", WARM_UP.max(issuers), clients).await?;
     arena.calm().await?;
     let gauge = Gauge::start(arena, contender).await?;
     ask("asked", count, clients).await?;

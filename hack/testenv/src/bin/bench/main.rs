@@ -121,7 +121,7 @@ async fn bench(run: &Run, settings: &Settings, record: &mut Record) -> Result<()
             }
             for clients in [1, 8].into_iter().filter(|_| asked(Scenario::Latency)) {
                 for contender in Contender::in_turn(turn) {
-                    let figures = latency::closed_loop(&arena, contender, clients).await?;
+                    let figures = latency::closed_loop(&arena, contender, clients, 1).await?;
                     record.add(&latency::name(clients), contender.name(), figures);
                 }
             }

@@ -21,7 +21,7 @@ pub async fn certificates(arena: &Arena, contender: Contender) -> Result<Figures
         arena.go(contender).await?;
     }
     arena.issuers(contender, Signing::USUAL, 1).await?;
-    arena.ready(contender).await?;
+    arena.ready(contender, 1).await?;
     arena.calm().await?;
     let gauge = Gauge::start(arena, contender).await?;
     let begun = Instant::now();
