@@ -28,8 +28,8 @@ pub struct Kube {
 }
 
 /// How many approvals and denials are on their way at a time. cert-manager's webhook asks the API server whether whoever makes one
-/// may, remembers the answer for a second, and asks 5 times a second at most: more at once than that, and each second all of them
-/// find nothing remembered, and wait for as long as it takes to ask for every one. Its own approver has five workers.
+/// may, remembers the answer for a second, and asks 5 times a second at most. Were there more, all of them would find nothing
+/// remembered once a second, and wait until it has asked for every one. Its own approver has five workers.
 const APPROVERS: usize = 4;
 
 /// How often a patient client asks again, and after which pause: as client-go does where the API server says "1 second".

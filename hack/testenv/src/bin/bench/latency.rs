@@ -16,7 +16,7 @@ use crate::gauge::{Figures, Gauge};
 
 /// So many that the twenty slowest, and not one or two, decide what p99 is.
 const MEASURED: usize = 2_000;
-/// Not measured, or one for each issuer: the first ones log in and open connections.
+/// At least so many are not measured: the first of each issuer logs in and opens connections.
 const WARM_UP: usize = 16;
 const CLIENTS_OF_HERD: usize = 500;
 const WITHIN: Duration = Duration::from_secs(120);
