@@ -83,9 +83,7 @@ impl<'a> Gauge<'a> {
         let mut other_api_calls = BTreeMap::new();
         let own = calls.of(namespace, account);
         let writes = own.writes().resource(STATUS);
-        let approvals = calls.resource(STATUS).keep(|call| call.uri.contains("testenv-approver"));
-        let moments =
-            Moments { begun: self.begun, approved: last_answers(&approvals)?, issued: last_answers(&writes)? };
+        let moments = Moments::of(self.begun, &calls, &writes)?;
         for call in own.iter().filter(|call| !(call.is_write() && call.resource == STATUS)) {
             *other_api_calls.entry(format!("{} {}", call.verb, call.resource)).or_default() += 1;
         }
@@ -148,6 +146,18 @@ impl Figures {
 }
 
 impl Moments {
+    /// Of approvals among these calls, and of writes that issue.
+    fn of(begun: Timestamp, calls: &KubeCalls, writes: &KubeCalls) -> Result<Moments> {
+        let approvals = calls.resource(STATUS).keep(|call| call.uri.contains("testenv-approver"));
+        Ok(Moments { begun, approved: last_answers(&approvals)?, issued: last_answers(writes)? })
+    }
+
+    /// Of writes by this field manager, from a moment on.
+    pub fn by_manager(begun: Timestamp, calls: &KubeCalls, manager: &str) -> Result<Moments> {
+        let writes = calls.resource(STATUS).keep(|call| call.uri.contains(manager));
+        Moments::of(begun, calls, &writes)
+    }
+
     /// From the first that was issued to the last.
     pub fn span(&self) -> Result<Duration> {
         let first = self.issued.values().min().context("nothing was issued")?;

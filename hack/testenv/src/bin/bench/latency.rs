@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use serde_json::Value;
 use testenv::follow::{Going, follow};
 use testenv::{Kube, condition, in_parallel};
 use tokio::sync::oneshot;
 
 use crate::arena::{Arena, Contender, REQUESTS, Signing, request};
-use crate::gauge::{Figures, Gauge};
+use crate::gauge::{Figures, Gauge, Moments};
+use crate::walls::{Meter, PlainClient};
 
 /// So many that the twenty slowest, and not one or two, decide what p99 is.
 const MEASURED: usize = 2_000;
@@ -43,33 +45,74 @@ async fn measure(arena: &Arena, contender: Contender, count: usize, clients: usi
     arena.go(contender).await?;
     arena.issuers(contender, Signing::USUAL, issuers).await?;
     arena.ready(contender, issuers).await?;
-    let ends = Arc::new(Ends::watch(&arena.plane.kube));
-    let ask = |prefix: &'static str, count, clients| {
-        let (kube, ends) = (arena.plane.kube.clone(), Arc::clone(&ends));
-        in_parallel(count, clients, move |number| {
-            let (kube, ends, issuer) = (kube.clone(), Arc::clone(&ends), contender.issuer(number % issuers));
+    let askers = Askers::new(arena, contender, issuers, None);
+    askers.ask("warm-up", WARM_UP.max(issuers), clients).await?;
+    arena.calm().await?;
+    let gauge = Gauge::start(arena, contender).await?;
+    askers.ask("asked", count, clients).await?;
+    let (figures, moments) = gauge.read(count).await?;
+    let figures = figures.with_rate(count - 1, moments.span()?).with_waits(waits(&moments, count)?);
+    arena.stop(contender).await?;
+    arena.clear(contender).await?;
+    Ok(figures)
+}
+
+/// The closed loop without an issuer: whoever has approved signs and writes at once. An issuer, which has to be told by a watch and
+/// looks at what Vault answers, cannot be sooner.
+pub async fn plain(arena: &Arena, clients: usize) -> Result<Figures> {
+    let askers = Askers::new(arena, Contender::Ours, 1, Some(PlainClient::log_in(arena, Signing::USUAL).await?));
+    askers.ask("warm-up", WARM_UP, clients).await?;
+    arena.calm().await?;
+    let (mark, begun) = (arena.plane.kube_audit.mark()?, Timestamp::now());
+    let meter = Meter::start(arena.running())?;
+    askers.ask("asked", MEASURED, clients).await?;
+    let figures = meter.read(MEASURED)?;
+    let moments = Moments::by_manager(begun, &arena.plane.kube_audit.since(mark)?, PlainClient::NAME)?;
+    Ok(figures.with_rate(MEASURED - 1, moments.span()?).with_waits(waits(&moments, MEASURED)?))
+}
+
+fn waits(moments: &Moments, count: usize) -> Result<Vec<Duration>> {
+    let waits = moments.since_approval();
+    ensure!(waits.len() == count, "{} of {count} were issued", waits.len());
+    Ok(waits)
+}
+
+/// Who asks, one of a contender's issuers after the other.
+struct Askers {
+    kube: Kube,
+    contender: Contender,
+    issuers: usize,
+    ends: Arc<Ends>,
+    /// Who issues, if it is no contender.
+    plain: Option<PlainClient>,
+}
+
+impl Askers {
+    fn new(arena: &Arena, contender: Contender, issuers: usize, plain: Option<PlainClient>) -> Askers {
+        let kube = arena.plane.kube.clone();
+        Askers { contender, issuers, ends: Arc::new(Ends::watch(&kube)), plain, kube }
+    }
+
+    /// Has so many certificates issued, so many at once, and deletes their requests.
+    async fn ask(&self, prefix: &'static str, count: usize, at_once: usize) -> Result<()> {
+        in_parallel(count, at_once, |number| {
+            let (kube, ends, plain) = (self.kube.clone(), Arc::clone(&self.ends), self.plain.clone());
+            let issuer = self.contender.issuer(number % self.issuers);
             async move {
                 let name = format!("{prefix}-{number}");
                 let end = ends.of(&name);
                 let created = request(&kube, &issuer, &name).await?;
                 created.approve().await?;
+                if let Some(plain) = plain {
+                    plain.issue(&created).await?;
+                }
                 let reason = tokio::time::timeout(WITHIN, end).await.context("it is not issued")??;
                 ensure!(reason == "Issued", "{name} ended {reason}");
                 created.delete().await
             }
         })
-    };
-    ask("warm-up", WARM_UP.max(issuers), clients).await?;
-    arena.calm().await?;
-    let gauge = Gauge::start(arena, contender).await?;
-    ask("asked", count, clients).await?;
-    let (figures, moments) = gauge.read(count).await?;
-    let waits = moments.since_approval();
-    ensure!(waits.len() == count, "{} of {count} were issued", waits.len());
-    let figures = figures.with_rate(count - 1, moments.span()?).with_waits(waits);
-    arena.stop(contender).await?;
-    arena.clear(contender).await?;
-    Ok(figures)
+        .await
+    }
 }
 
 /// Tells when a request has ended, by one watch for all.

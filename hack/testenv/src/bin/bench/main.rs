@@ -120,10 +120,7 @@ async fn bench(run: &Run, settings: &Settings, record: &mut Record) -> Result<()
                 drains(&arena, walls, settings.requests, record).await?;
             }
             for clients in [1, 8].into_iter().filter(|_| asked(Scenario::Latency)) {
-                for contender in Contender::in_turn(turn) {
-                    let figures = latency::closed_loop(&arena, contender, clients, 1).await?;
-                    record.add(&latency::name(clients), contender.name(), figures);
-                }
+                closed_loops(&arena, turn, clients, record).await?;
             }
             for contender in Contender::in_turn(turn).into_iter().filter(|_| asked(Scenario::Herd)) {
                 record.add(latency::HERD, contender.name(), latency::herd(&arena, contender).await?);
@@ -142,6 +139,16 @@ async fn bench(run: &Run, settings: &Settings, record: &mut Record) -> Result<()
             }
         }
     }
+    Ok(())
+}
+
+/// One turn of the closed loop: the plain client between the contenders, so that neither is nearer to it.
+async fn closed_loops(arena: &Arena, turn: usize, clients: usize, record: &mut Record) -> Result<()> {
+    let scenario = latency::name(clients);
+    let [first, second] = Contender::in_turn(turn);
+    record.add(&scenario, first.name(), latency::closed_loop(arena, first, clients, 1).await?);
+    record.add(&scenario, walls::BOTH, latency::plain(arena, clients).await?);
+    record.add(&scenario, second.name(), latency::closed_loop(arena, second, clients, 1).await?);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use testenv::{Bao, Csr, Peer, in_parallel};
+use testenv::{Bao, Created, Csr, Kube, Peer, in_parallel};
 
 use crate::arena::{Arena, Contender, NAMESPACE, REQUESTS, Signing};
 use crate::gauge::Figures;
@@ -102,6 +102,37 @@ async fn written(
     figures
 }
 
+/// Issues by itself what somebody tells it of: it has no watch, and does not look at what Vault has answered.
+#[derive(Clone)]
+pub struct PlainClient {
+    signer: Signer,
+    kube: Kube,
+    csr: String,
+    since: Value,
+}
+
+impl PlainClient {
+    /// The field manager of its writes, by which the audit log shows them.
+    pub const NAME: &str = "plain-client";
+
+    pub async fn log_in(arena: &Arena, signing: Signing) -> Result<PlainClient> {
+        let csr = Csr::workload(NAMESPACE, "workload").ec()?.csr_pem;
+        let since = jiff::Timestamp::now().round(jiff::Unit::Second)?.to_string().into();
+        Ok(PlainClient { signer: Signer::log_in(arena, signing).await?, kube: arena.plane.kube.clone(), csr, since })
+    }
+
+    /// A sign, and a write of the form that ours has.
+    pub async fn issue(&self, request: &Created) -> Result<()> {
+        let answer = self.signer.sign(&self.csr).await?;
+        let object = json!({
+            "apiVersion": "cert-manager.io/v1", "kind": "CertificateRequest",
+            "metadata": {"name": request.name, "namespace": request.namespace},
+            "status": status(&answer, &[ready(&self.since)]),
+        });
+        self.kube.apply_object(&format!("{}/status", request.path), PlainClient::NAME, &object).await.map(drop)
+    }
+}
+
 /// A plain client of Vault's with a token.
 #[derive(Clone)]
 struct Signer {
@@ -124,18 +155,18 @@ impl Signer {
 }
 
 /// Time, and CPU time of some processes.
-struct Meter<'a> {
+pub struct Meter<'a> {
     begun: Instant,
     before: Vec<(&'a Peer, Duration)>,
 }
 
 impl<'a> Meter<'a> {
-    fn start(peers: impl IntoIterator<Item = &'a Peer>) -> Result<Meter<'a>> {
+    pub fn start(peers: impl IntoIterator<Item = &'a Peer>) -> Result<Meter<'a>> {
         let before = peers.into_iter().map(|peer| Ok((peer, peer.cpu_time()?))).collect::<Result<_>>()?;
         Ok(Meter { begun: Instant::now(), before })
     }
 
-    fn read(self, count: usize) -> Result<Figures> {
+    pub fn read(self, count: usize) -> Result<Figures> {
         let took = self.begun.elapsed();
         let each = |time: Duration| time.as_secs_f64() * 1_000.0 / count as f64;
         let cpu =
@@ -147,20 +178,28 @@ impl<'a> Meter<'a> {
 
 /// Where and what to write so that a request is issued.
 fn issued(request: &Value, answer: &Value) -> (String, Value) {
+    let mut conditions = request["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.push(ready(&request["metadata"]["creationTimestamp"]));
+    let name = request["metadata"]["name"].as_str().unwrap_or_default();
+    (format!("{REQUESTS}/{name}/status"), json!({"status": status(answer, &conditions)}))
+}
+
+/// The condition of a request that is issued.
+fn ready(since: &Value) -> Value {
+    json!({
+        "type": "Ready", "status": "True", "reason": "Issued", "message": "written by the benchmark",
+        "lastTransitionTime": since,
+    })
+}
+
+/// The status with Vault's answer and these conditions.
+fn status(answer: &Value, conditions: &[Value]) -> Value {
     use base64::Engine as _;
     let encoded = |pem: &Value| base64::engine::general_purpose::STANDARD.encode(pem.as_str().unwrap_or_default());
-    let mut conditions = request["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    conditions.push(json!({
-        "type": "Ready", "status": "True", "reason": "Issued", "message": "written by the benchmark",
-        "lastTransitionTime": request["metadata"]["creationTimestamp"],
-    }));
     let chain = json!(format!(
         "{}\n{}\n",
         answer["certificate"].as_str().unwrap_or_default(),
         answer["issuing_ca"].as_str().unwrap_or_default()
     ));
-    let root = &answer["ca_chain"][1];
-    let status = json!({"certificate": encoded(&chain), "ca": encoded(root), "conditions": conditions});
-    let name = request["metadata"]["name"].as_str().unwrap_or_default();
-    (format!("{REQUESTS}/{name}/status"), json!({"status": status}))
+    json!({"certificate": encoded(&chain), "ca": encoded(&answer["ca_chain"][1]), "conditions": conditions})
 }
