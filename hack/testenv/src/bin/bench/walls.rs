@@ -121,7 +121,7 @@ impl PlainClient {
         Ok(PlainClient { signer: Signer::log_in(arena, signing).await?, kube: arena.plane.kube.clone(), csr, since })
     }
 
-    /// A sign, and a write of the form that ours has.
+    /// A sign and a server-side apply, the calls that ours makes.
     pub async fn issue(&self, request: &Created) -> Result<()> {
         let answer = self.signer.sign(&self.csr).await?;
         let object = json!({
