@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use testenv::{Created, condition, eventually};
 
@@ -46,6 +46,7 @@ async fn in_a_loop(shared: Arc<Shared>) -> Outcome {
     certificate(&corner, "24h", "1h").await?;
     let held = eventually("a request that its brake holds", SOON, async || first_held(&corner).await).await?;
     let from = Instant::now();
+    ensure!(corner.sign_attempts()? >= 2, "it holds a request before two were issued");
     corner.pending(&held, HELD).await?;
     let note = corner.event(&held.name, BRAKE).await?;
     says(&note["note"], &["renewBefore", "max_ttl of Vault's role"])?;
@@ -54,20 +55,18 @@ async fn in_a_loop(shared: Arc<Shared>) -> Outcome {
     // At 0, 0, 5, 15 and 35 seconds; later where an approval takes its time.
     ensure!((3..=6).contains(&signs), "{signs} signs in {LISTEN:?}");
     eventually("a request waits again", SOON, async || Ok(pending(&corner).await?.pop())).await?;
-    // cert-manager may delete a request and make it anew under its name, and each of the two is told.
     let of_held = told(&corner, &held.name).await?.iter().filter(|event| event["regarding"]["uid"] == held.uid).count();
     ensure!(of_held == 1, "{} was told {of_held} times", held.name);
-    for early in ["web-1", "web-2"] {
-        ensure!(told(&corner, early).await?.is_empty(), "{early} was held");
-    }
     Ok(())
 }
 
-/// The third request, or a later one if the third was approved after the first pause was over.
+/// The third request, or a later one if the third was approved after the first pause was over. cert-manager may delete a request and
+/// make it anew under its name, so the name alone does not tell which it is.
 async fn first_held(corner: &Corner) -> Result<Option<Created>> {
     for request in pending(corner).await? {
         if text(&ready_of(&request)?["message"]).contains(HELD) {
-            return Created::find(corner.kube(), &corner.name, text(&request["metadata"]["name"])).await.map(Some);
+            let held = Created::find(corner.kube(), &corner.name, text(&request["metadata"]["name"])).await?;
+            return Ok((held.uid == text(&request["metadata"]["uid"])).then_some(held));
         }
     }
     Ok(None)
@@ -105,25 +104,33 @@ async fn by_hand(shared: Arc<Shared>) -> Outcome {
         ensure!(corner.events(&name).await?.is_empty(), "{name} was held up");
     }
     ensure!(corner.sign_attempts()? == 3, "{:?}", corner.calls()?);
-    // A fourth at once is held up for seconds only.
-    let from = Instant::now();
-    renew(&corner, &path).await?;
-    revision(&corner, &path, 4).await?;
-    ensure!(from.elapsed() < Duration::from_secs(25), "it took {:?}", from.elapsed());
-    corner.event("web-4", BRAKE).await.map(drop)
+    // Who comes back at once is held for ten seconds, and if the approval took longer than that, the next time for twenty.
+    for next in [4, 5] {
+        renew(&corner, &path).await?;
+        revision(&corner, &path, next).await?;
+        if !told(&corner, &format!("web-{next}")).await?.is_empty() {
+            return Ok(());
+        }
+    }
+    bail!("neither the fourth nor the fifth was held")
 }
 
-/// What `cmctl renew` does.
+/// What `cmctl renew` does; again where cert-manager writes the status at the same time.
 async fn renew(corner: &Corner, path: &str) -> Result<()> {
-    let certificate = corner.kube().get(path).await?;
-    let mut conditions = certificate["status"]["conditions"].as_array().cloned().context("it has conditions")?;
-    conditions.retain(|condition| condition["type"] != "Issuing");
-    conditions.push(json!({
-        "type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "message": "renewed by hand",
-        "lastTransitionTime": certificate["metadata"]["creationTimestamp"],
-    }));
-    let status = json!({"metadata": {"resourceVersion": certificate["metadata"]["resourceVersion"]}, "status": {"conditions": conditions}});
-    corner.kube().patch(&format!("{path}/status"), &status).await.map(drop)
+    eventually("it is to be renewed", SOON, async || {
+        let certificate = corner.kube().get(path).await?;
+        let mut conditions = certificate["status"]["conditions"].as_array().cloned().context("it has conditions")?;
+        conditions.retain(|condition| condition["type"] != "Issuing");
+        conditions.push(json!({
+            "type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "message": "renewed by hand",
+            "lastTransitionTime": certificate["metadata"]["creationTimestamp"],
+        }));
+        let version = &certificate["metadata"]["resourceVersion"];
+        let status = json!({"metadata": {"resourceVersion": version}, "status": {"conditions": conditions}});
+        corner.kube().patch(&format!("{path}/status"), &status).await.map(Some)
+    })
+    .await
+    .map(drop)
 }
 
 async fn revision(corner: &Corner, path: &str, number: u64) -> Result<()> {
