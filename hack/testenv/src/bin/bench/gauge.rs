@@ -146,16 +146,10 @@ impl Figures {
 }
 
 impl Moments {
-    /// Of approvals among these calls, and of writes that issue.
-    fn of(begun: Timestamp, calls: &KubeCalls, writes: &KubeCalls) -> Result<Moments> {
+    /// Of the approvals among these calls, and of the writes that issue.
+    pub fn of(begun: Timestamp, calls: &KubeCalls, writes: &KubeCalls) -> Result<Moments> {
         let approvals = calls.resource(STATUS).keep(|call| call.uri.contains("testenv-approver"));
         Ok(Moments { begun, approved: last_answers(&approvals)?, issued: last_answers(writes)? })
-    }
-
-    /// Of writes by this field manager, from a moment on.
-    pub fn by_manager(begun: Timestamp, calls: &KubeCalls, manager: &str) -> Result<Moments> {
-        let writes = calls.resource(STATUS).keep(|call| call.uri.contains(manager));
-        Moments::of(begun, calls, &writes)
     }
 
     /// From the first that was issued to the last.

@@ -51,7 +51,7 @@ async fn measure(arena: &Arena, contender: Contender, count: usize, clients: usi
     let gauge = Gauge::start(arena, contender).await?;
     askers.ask("asked", count, clients).await?;
     let (figures, moments) = gauge.read(count).await?;
-    let figures = figures.with_rate(count - 1, moments.span()?).with_waits(waits(&moments, count)?);
+    let figures = timed(figures, &moments, count)?;
     arena.stop(contender).await?;
     arena.clear(contender).await?;
     Ok(figures)
@@ -67,14 +67,15 @@ pub async fn plain(arena: &Arena, clients: usize) -> Result<Figures> {
     let meter = Meter::start(arena.running())?;
     askers.ask("asked", MEASURED, clients).await?;
     let figures = meter.read(MEASURED)?;
-    let moments = Moments::by_manager(begun, &arena.plane.kube_audit.since(mark)?, PlainClient::NAME)?;
-    Ok(figures.with_rate(MEASURED - 1, moments.span()?).with_waits(waits(&moments, MEASURED)?))
+    let calls = arena.plane.kube_audit.since(mark)?;
+    let moments = Moments::of(begun, &calls, &calls.keep(|call| call.uri.contains(PlainClient::NAME)))?;
+    timed(figures, &moments, MEASURED)
 }
 
-fn waits(moments: &Moments, count: usize) -> Result<Vec<Duration>> {
+fn timed(figures: Figures, moments: &Moments, count: usize) -> Result<Figures> {
     let waits = moments.since_approval();
     ensure!(waits.len() == count, "{} of {count} were issued", waits.len());
-    Ok(waits)
+    Ok(figures.with_rate(count - 1, moments.span()?).with_waits(waits))
 }
 
 /// Who asks, one of a contender's issuers after the other.
@@ -104,7 +105,7 @@ impl Askers {
                 let created = request(&kube, &issuer, &name).await?;
                 created.approve().await?;
                 if let Some(plain) = plain {
-                    plain.issue(&created).await?;
+                    plain.issue(&name).await?;
                 }
                 let reason = tokio::time::timeout(WITHIN, end).await.context("it is not issued")??;
                 ensure!(reason == "Issued", "{name} ended {reason}");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use testenv::{Bao, Created, Csr, Kube, Peer, in_parallel};
+use testenv::{Bao, Csr, Kube, Peer, in_parallel};
 
 use crate::arena::{Arena, Contender, NAMESPACE, REQUESTS, Signing};
 use crate::gauge::Figures;
@@ -62,44 +62,40 @@ impl Walls {
 
     /// Has so many statuses, of the size they have with a certificate of that CA, written by the API server, and nothing else.
     pub async fn write(&self, arena: &Arena, signing: Signing, count: usize) -> Result<Figures> {
-        written(arena, signing, count, self.writing, false).await
-    }
-
-    /// The same with a sign before each write, and without a look at what Vault has answered.
-    pub async fn both(&self, arena: &Arena, signing: Signing, count: usize) -> Result<Figures> {
-        written(arena, signing, count, self.signing + self.writing, true).await
-    }
-}
-
-async fn written(
-    arena: &Arena,
-    signing: Signing,
-    count: usize,
-    connections: usize,
-    signed_before: bool,
-) -> Result<Figures> {
-    let signer = Signer::log_in(arena, signing).await?;
-    let csr = Csr::workload(NAMESPACE, "workload").ec()?.csr_pem;
-    let answer = signer.sign(&csr).await?;
-    arena.approved("workload", count, Contender::Ours, 1).await?;
-    let statuses: Vec<_> = arena.plane.kube.list(REQUESTS).await?.iter().map(|it| issued(it, &answer)).collect();
-    arena.calm().await?;
-    let meter = Meter::start([arena.plane.bao.peer(), &arena.plane.apiserver])?;
-    in_parallel(count, connections, |number| {
-        let (signer, csr) = (signer.clone(), csr.clone());
-        let (kube, status) = (arena.plane.kube.clone(), statuses.get(number).cloned());
-        async move {
-            if signed_before {
-                signer.sign(&csr).await?;
+        let signer = Signer::log_in(arena, signing).await?;
+        let answer = signer.sign(&Csr::workload(NAMESPACE, "workload").ec()?.csr_pem).await?;
+        arena.approved("workload", count, Contender::Ours, 1).await?;
+        let statuses: Vec<_> = arena.plane.kube.list(REQUESTS).await?.iter().map(|it| issued(it, &answer)).collect();
+        arena.calm().await?;
+        let meter = Meter::start([arena.plane.bao.peer(), &arena.plane.apiserver])?;
+        in_parallel(count, self.writing, |number| {
+            let (kube, status) = (arena.plane.kube.clone(), statuses.get(number).cloned());
+            async move {
+                let (path, body) = status.context("no request of that number")?;
+                kube.patch(&path, &body).await.map(drop)
             }
-            let (path, body) = status.context("no request of that number")?;
-            kube.patch(&path, &body).await.map(drop)
-        }
-    })
-    .await?;
-    let figures = meter.read(count);
-    arena.clear(Contender::Ours).await?;
-    figures
+        })
+        .await?;
+        let figures = meter.read(count);
+        arena.clear(Contender::Ours).await?;
+        figures
+    }
+
+    /// Has so many requests issued by a plain client.
+    pub async fn both(&self, arena: &Arena, signing: Signing, count: usize) -> Result<Figures> {
+        let plain = PlainClient::log_in(arena, signing).await?;
+        arena.approved("workload", count, Contender::Ours, 1).await?;
+        arena.calm().await?;
+        let meter = Meter::start([arena.plane.bao.peer(), &arena.plane.apiserver])?;
+        in_parallel(count, self.signing + self.writing, |number| {
+            let plain = plain.clone();
+            async move { plain.issue(&format!("workload-{number}")).await }
+        })
+        .await?;
+        let figures = meter.read(count);
+        arena.clear(Contender::Ours).await?;
+        figures
+    }
 }
 
 /// Issues by itself what somebody tells it of: it has no watch, and does not look at what Vault has answered.
@@ -122,14 +118,14 @@ impl PlainClient {
     }
 
     /// A sign and a server-side apply, the calls that ours makes.
-    pub async fn issue(&self, request: &Created) -> Result<()> {
+    pub async fn issue(&self, name: &str) -> Result<()> {
         let answer = self.signer.sign(&self.csr).await?;
         let object = json!({
             "apiVersion": "cert-manager.io/v1", "kind": "CertificateRequest",
-            "metadata": {"name": request.name, "namespace": request.namespace},
+            "metadata": {"name": name, "namespace": NAMESPACE},
             "status": status(&answer, &[ready(&self.since)]),
         });
-        self.kube.apply_object(&format!("{}/status", request.path), PlainClient::NAME, &object).await.map(drop)
+        self.kube.apply_object(&format!("{REQUESTS}/{name}/status"), PlainClient::NAME, &object).await.map(drop)
     }
 }
 
